@@ -1,0 +1,30 @@
+"""Performance analysis of live Python services: attach by PID, record to Parquet, read a verdict.
+
+>>> import perfkit
+>>> profile = perfkit.open_profile("profiles/heap_leak_sessions")  # doctest: +SKIP
+>>> profile.sql("select count(*) from cpu_samples")  # doctest: +SKIP
+
+Importing this package costs nothing: its names are loaded when they are first used (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perfkit.check import check as check
+    from perfkit.profile import Profile as Profile
+    from perfkit.record import open_profile as open_profile
+
+__version__ = "0.1.0"
+
+_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.check", "open_profile": "perfkit.record"}
+__all__ = ["Profile", "check", "open_profile"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its home on first use."""
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'perfkit' has no attribute {name!r}") from None
+    return getattr(import_module(home), name)

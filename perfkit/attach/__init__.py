@@ -1,0 +1,1 @@
+"""Getting code into a process by PID, safely, and out again."""

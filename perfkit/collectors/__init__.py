@@ -1,0 +1,91 @@
+"""Collectors, one per file: each records one kind of data about a running process.
+
+`record` touches the process and nothing else; `decode` touches files and nothing else, so
+tests of `decode` need no process, only a raw file. A module here defines `COLLECTOR`; adding
+a file is all it takes.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from perfkit.attach.target import Target
+from perfkit.clock import Clock
+from perfkit.plugins import discover
+from perfkit.symbols import Symbols
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from perfkit.attach.session import Session
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a collector is given to record one process.
+
+    `raw` is the collector's own folder for this process. `session` yields the probe inside
+    the target; the first collector that calls it injects, the others share it. `say` shows
+    one line to the user. `duration_s` is the planned length, None: until the user stops it.
+    """
+
+    target: Target
+    raw: Path
+    clock: Clock
+    session: Callable[[], "Session"]
+    say: Callable[[str], None]
+    duration_s: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What `decode` is given: the folder of one collector and process, and the shared clock and symbols."""
+
+    folder: Path
+    pid: int
+    clock: Clock
+    symbols: Symbols
+    until_ns: int
+    """When the recording ended, as recording time."""
+
+
+@runtime_checkable
+class Collector(Protocol):
+    """Records one kind of data.
+
+    `name` equals the module's. `group` is the word for `--collect` (cpu, heap, objects, gc,
+    pools, sockets, process). `writes` names the tables it fills beside recording_quality.
+    `options` are its settings with their defaults.
+    """
+
+    name: str
+    group: str
+    writes: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def problem(self, target: Target) -> Exception | None:
+        """Return why this collector cannot work on the target, or None; touches nothing."""
+        ...
+
+    def record(self, recording: Recording) -> AbstractContextManager[None]:
+        """Record while the context is open; its exit never raises because the target is gone.
+
+        Everything written is usable without a clean exit: in windows, flushed as they end.
+        """
+        ...
+
+    def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
+        """Return the tables, among them one row of recording_quality; what is broken is left out and said there."""
+        ...
+
+
+@cache
+def collectors() -> dict[str, Collector]:
+    """Return every collector by name."""
+    import perfkit.collectors as package
+
+    return discover(package, "COLLECTOR", Collector)  # type: ignore[type-abstract]

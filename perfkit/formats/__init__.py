@@ -1,0 +1,1 @@
+"""Exports and imports, one format per file."""

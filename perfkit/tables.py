@@ -1,0 +1,353 @@
+"""The only place that says what a profile contains: every table, its columns, their units.
+
+Collectors write these tables, analyses read them, and nobody imports anybody else. All
+times are int64 nanoseconds since the recording began; NULL means *unknown*, never *false*.
+No unsigned integers and no nanosecond timestamp type: other engines reject them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA = 1
+"""Version of the table contract. Readers accept this one and every older one."""
+
+UNITS = ("", "ns", "bytes", "objects", "count", "ratio", "percent", "1/s")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One named value of a table.
+
+    `unit` equals the suffix of the name for times and sizes. `nullable` columns may be
+    NULL (unknown). `encoding` overrides how Parquet stores the column.
+    """
+
+    name: str
+    type: pa.DataType
+    doc: str
+    unit: str = ""
+    nullable: bool = False
+    encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A named table: what one row means and which columns it has."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    order: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of the table, with the documentation of each column as metadata."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, nullable=c.nullable, metadata={"doc": c.doc, "unit": c.unit})
+                for c in self.columns
+            ],
+            metadata={"table": self.name, "doc": self.doc},
+        )
+
+    def empty(self) -> pa.Table:
+        """Return the table with no rows."""
+        return self.schema.empty_table()
+
+    def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Return the table made of one mapping per row; absent nullable columns become NULL.
+
+        Raises:
+            pyarrow.ArrowInvalid: a value does not fit its column.
+            KeyError: a row has a name that is not a column, or lacks a column that may not be NULL.
+        """
+        columns: dict[str, list[Any]] = {c.name: [] for c in self.columns}
+        optional = {c.name for c in self.columns if c.nullable}
+        for row in rows:
+            if unknown := row.keys() - columns.keys():
+                raise KeyError(f"{self.name} has no column {sorted(unknown)}")
+            for name, values in columns.items():
+                values.append(row.get(name) if name in optional else row[name])
+        return self.from_columns(columns)
+
+    def from_columns(self, columns: Mapping[str, Any]) -> pa.Table:
+        """Return the table made of one sequence or array per column, in the table's order.
+
+        Raises:
+            KeyError: a column is missing that may not be NULL.
+            pyarrow.ArrowInvalid: a value does not fit its column, or is NULL where it may not be.
+        """
+        rows = len(next(iter(columns.values()))) if columns else 0
+        arrays = []
+        for c in self.columns:
+            if c.name not in columns and not c.nullable:
+                raise KeyError(f"{self.name} needs the column {c.name!r}")
+            values = columns.get(c.name)
+            array = pa.nulls(rows, c.type) if values is None else _as_array(values, c.type)
+            if not c.nullable and array.null_count:
+                raise pa.ArrowInvalid(f"{self.name}.{c.name} may not be NULL")
+            arrays.append(array)
+        return self.sorted(pa.Table.from_arrays(arrays, schema=self.schema))
+
+    def sorted(self, table: pa.Table) -> pa.Table:
+        """Return `table` in the order that rows of this table are stored in."""
+        return table.sort_by([(name, "ascending") for name in self.order]) if self.order else table
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Return a table of an older schema in today's form: new columns are NULL, gone ones dropped.
+
+        Raises:
+            KeyError: it lacks a column that may not be NULL.
+        """
+        return self.from_columns({name: table[name] for name in table.column_names if name in self})
+
+    def __contains__(self, column: str) -> bool:
+        return any(c.name == column for c in self.columns)
+
+
+def _as_array(values: Any, type_: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Return `values` as an Arrow array of `type_`."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(type_)
+    return pa.array(values, type_)
+
+
+def _time(name: str, doc: str, *, nullable: bool = False) -> Column:
+    """Return a time column: nanoseconds since the recording began, or a length of time."""
+    return Column(name, pa.int64(), doc, "ns", nullable, "DELTA_BINARY_PACKED")
+
+
+def _bytes(name: str, doc: str, *, nullable: bool = False) -> Column:
+    """Return a column of bytes."""
+    return Column(name, pa.int64(), doc, "bytes", nullable)
+
+
+def _count(name: str, doc: str, *, nullable: bool = False) -> Column:
+    """Return a column of counts."""
+    return Column(name, pa.int64(), doc, "count", nullable)
+
+
+_PID = Column("pid", pa.int32(), "process id of the target")
+_AT = _time("at_ns", "when it was read")
+
+FRAMES = Table(
+    "frames",
+    "One row per distinct place in the code, shared by every table that has stacks.",
+    (
+        Column("frame_id", pa.int32(), "number of the frame in this profile"),
+        Column("frame_hash", pa.int64(), "content hash of function, file and line: equal across recordings and hosts"),
+        Column("function_hash", pa.int64(), "content hash of function and file, without the line"),
+        Column("function", pa.string(), "name of the function"),
+        Column("module", pa.string(), "dotted module, derived from the file", nullable=True),
+        Column("file", pa.string(), "path with site-packages, standard library and home folder cut off", nullable=True),
+        Column("line", pa.int32(), "line number", nullable=True),
+        Column("kind", pa.string(), "python, native, library (site-packages), stdlib, interpreter or synthetic"),
+    ),
+    ("frame_id",),
+)
+STACKS = Table(
+    "stacks",
+    "One row per distinct call stack.",
+    (
+        Column("stack_id", pa.int32(), "number of the stack in this profile"),
+        Column("stack_hash", pa.int64(), "content hash of the frames: equal across recordings and hosts"),
+        Column("depth", pa.int32(), "number of frames", "count"),
+        Column("leaf_frame_id", pa.int32(), "innermost frame"),
+        Column("frame_ids", pa.list_(pa.int32()), "frames from root to leaf"),
+    ),
+    ("stack_id",),
+)
+STACK_FRAMES = Table(
+    "stack_frames",
+    "One row per frame of each stack: a bridge, so that inclusive time is a plain join.",
+    (
+        Column("stack_id", pa.int32(), "stack"),
+        Column("pos", pa.int32(), "position in the stack, 0 is the root"),
+        Column("frame_id", pa.int32(), "frame"),
+        Column("is_first", pa.bool_(), "first time this frame is on this stack: filter on it to count recursion once"),
+    ),
+    ("stack_id", "pos"),
+)
+THREADS = Table(
+    "threads",
+    "One row per thread seen.",
+    (
+        Column("thread_id", pa.int32(), "number of the thread in this profile"),
+        _PID,
+        Column("os_tid", pa.int64(), "thread id of the operating system", nullable=True),
+        Column("name", pa.string(), "name of the thread", nullable=True),
+    ),
+    ("thread_id",),
+)
+CPU_SAMPLES = Table(
+    "cpu_samples",
+    "One row per thread and tick of the sampling profiler: where the thread was, on CPU or waiting.",
+    (
+        _time("tick_ns", "time of the sample"),
+        Column("thread_id", pa.int32(), "thread"),
+        Column("stack_id", pa.int32(), "call stack"),
+        _time("weight_ns", "time this sample stands for: until the next sample of its thread"),
+        Column("active", pa.bool_(), "the thread was running, not waiting", nullable=True),
+        Column("has_gil", pa.bool_(), "the thread held the GIL", nullable=True),
+    ),
+    ("tick_ns", "thread_id"),
+)
+HEAP_SURVIVAL = Table(
+    "heap_survival",
+    "Allocations of one stack that were made in one interval and freed in another, or not freed while it was recorded.",
+    (
+        _PID,
+        Column("stack_id", pa.int32(), "allocation stack"),
+        _time("allocated_ns", "end of the interval in which they were allocated"),
+        _time("freed_ns", "end of the interval in which they were freed; NULL: alive at the end", nullable=True),
+        _count("allocations", "number of allocations"),
+        _bytes("size_bytes", "their size"),
+    ),
+    ("pid", "allocated_ns", "stack_id"),
+)
+HEAP_USAGE = Table(
+    "heap_usage",
+    "Size of the traced heap over time, as the allocation tracer saw it.",
+    (
+        _PID,
+        _AT,
+        _bytes("rss_bytes", "resident set size"),
+        _bytes("traced_bytes", "bytes allocated since tracing began and not freed"),
+    ),
+    ("pid", "at_ns"),
+)
+MEMORY_LEDGER = Table(
+    "memory_ledger",
+    "What the resident memory of the process consists of.",
+    (
+        _PID,
+        _AT,
+        _bytes("rss_bytes", "resident set size"),
+        _bytes("anon_bytes", "anonymous resident memory (RssAnon)"),
+        _bytes("file_bytes", "file-backed resident memory (RssFile)"),
+        _bytes("shmem_bytes", "shared resident memory (RssShmem)"),
+        _count("python_blocks", "sys.getallocatedblocks()", nullable=True),
+        _bytes("pymalloc_free_bytes", "free memory inside pymalloc arenas", nullable=True),
+        _bytes("glibc_in_use_bytes", "mallinfo2 uordblks + hblkhd", nullable=True),
+        _bytes("glibc_retained_bytes", "mallinfo2 fordblks: freed, but kept by the allocator", nullable=True),
+        _bytes("cgroup_bytes", "memory.current of the process's cgroup", nullable=True),
+        _bytes("cgroup_inactive_file_bytes", "page cache the kernel can drop", nullable=True),
+        _bytes("cgroup_limit_bytes", "memory.max, NULL when unlimited", nullable=True),
+    ),
+    ("pid", "at_ns"),
+)
+PROCESS_STATS = Table(
+    "process_stats",
+    "CPU time, threads, descriptors and I/O of the process, read from /proc.",
+    (
+        _PID,
+        _AT,
+        _time("cpu_user_ns", "user CPU time since the process began"),
+        _time("cpu_system_ns", "system CPU time since the process began"),
+        _count("threads", "threads"),
+        _count("descriptors", "open descriptors", nullable=True),
+        _count("voluntary_switches", "context switches while waiting, since the process began", nullable=True),
+        _count("involuntary_switches", "context switches forced by the scheduler", nullable=True),
+        _count("minor_faults", "page faults without I/O, since the process began"),
+        _count("major_faults", "page faults with I/O, since the process began"),
+    ),
+    ("pid", "at_ns"),
+)
+OBJECT_CENSUS = Table(
+    "object_census",
+    "Living objects by type, counted at one rung.",
+    (
+        _PID,
+        _AT,
+        Column("rung", pa.int32(), "number of the census, from 0"),
+        Column("type", pa.string(), "module.qualname of the type"),
+        _count("objects", "number of objects the collector tracks"),
+        _bytes("size_bytes", "sum of their shallow sizes (sys.getsizeof)", nullable=True),
+    ),
+    ("pid", "rung", "type"),
+)
+CONTAINER_SIZES = Table(
+    "container_sizes",
+    "Length of each container that is among the largest or the fastest growing, at one rung.",
+    (
+        _PID,
+        _AT,
+        Column("rung", pa.int32(), "number of the census, from 0"),
+        Column("container", pa.string(), "identity of the container within the process"),
+        Column("type", pa.string(), "module.qualname of the container's type"),
+        _count("items", "its length"),
+        Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
+        Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
+    ),
+    ("pid", "rung", "container"),
+)
+REQUESTS = Table(
+    "requests",
+    "One row per request of the load generator.",
+    (
+        _time("intended_ns", "when the schedule wanted it to start"),
+        _time("start_ns", "when it was sent"),
+        _time("latency_ns", "from the intended start to the last byte of the answer"),
+        Column("status", pa.int32(), "HTTP status; NULL: no answer", nullable=True),
+        Column("error", pa.string(), "what went wrong: connect, timeout, reset, protocol", nullable=True),
+        Column("route", pa.string(), "name of the request in the load's mix"),
+        Column("method", pa.string(), "HTTP method"),
+        Column("trace_id", pa.string(), "W3C trace id that was sent", nullable=True),
+        _bytes("sent_bytes", "bytes of the request's body"),
+        _bytes("received_bytes", "bytes of the answer's body"),
+        Column("reused", pa.bool_(), "an open connection was used again", nullable=True),
+    ),
+    ("intended_ns",),
+)
+EVENTS = Table(
+    "events",
+    "Things that happened while it was recorded: marks, faults switched, processes that came or went.",
+    (
+        _AT,
+        _time("duration_ns", "how long it lasted; 0: an instant"),
+        Column("kind", pa.string(), "recorder, target, load, fault or mark"),
+        Column("name", pa.string(), "what happened"),
+        Column("pid", pa.int32(), "process it happened to", nullable=True),
+    ),
+    ("at_ns", "name"),
+)
+SETTINGS = Table(
+    "settings",
+    "Settings of the target as they were read, again whenever one changes.",
+    (
+        _PID,
+        _AT,
+        Column("name", pa.string(), "dotted name of the setting"),
+        Column("value", pa.string(), "its value as JSON"),
+    ),
+    ("pid", "at_ns", "name"),
+)
+RECORDING_QUALITY = Table(
+    "recording_quality",
+    "How complete the data of each collector is, and what it cost the target.",
+    (
+        Column("collector", pa.string(), "name of the collector"),
+        Column("pid", pa.int32(), "process it watched; NULL: the load", nullable=True),
+        _time("from_ns", "start of what it covered"),
+        _time("until_ns", "end of what it covered"),
+        _count("expected", "readings it should have taken", nullable=True),
+        _count("taken", "readings it took"),
+        _count("lost", "readings it knows it lost"),
+        _time("stopped_ns", "time the target was stopped for it", nullable=True),
+        _time("cost_ns", "CPU time it used inside the target", nullable=True),
+        Column("note", pa.string(), "what is missing and why", nullable=True),
+    ),
+    ("collector", "pid"),
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER,
+        PROCESS_STATS, OBJECT_CENSUS, CONTAINER_SIZES, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+    )
+}  # fmt: skip
+"""Every table by name. A profile has each of them, empty when nothing was recorded."""

@@ -1,0 +1,1 @@
+"""Numbers and tables -> Altair charts and plain tables, one view per file."""
