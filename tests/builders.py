@@ -1,0 +1,339 @@
+"""Small synthetic profiles: a service in numbers, written through `ProfileWriter` like a real recording.
+
+`healthy(path)` and `leaking(path)` are whole services; `make_profile(path, heap=[...])` is for
+a test that needs exactly these rows. Rows are mappings as in `perfkit.tables`, except that
+`stack` stands for `stack_id` (a tuple of `(function, file, line)`, root to leaf) and `thread`
+for `thread_id` (its name). All rows are the same on every run: no clock, no global randomness.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+
+from perfkit.profile import Manifest, Profile, ProfileWriter
+from perfkit.symbols import Symbols
+from perfkit.tables import TABLES
+
+Frame = tuple[str, str | None, int | None]
+Stack = tuple[Frame, ...]
+Row = Mapping[str, Any]
+
+PID = 4242
+SECOND_NS = 1_000_000_000
+MIB = 1 << 20
+
+MAIN: Stack = (
+    ("<module>", "/srv/app/main.py", 12),
+    ("run", "/usr/lib/python3.11/asyncio/runners.py", 118),
+    ("run_until_complete", "/usr/lib/python3.11/asyncio/base_events.py", 654),
+    ("handle", "/srv/app/server.py", 71),
+)
+LOGIN: Stack = (*MAIN, ("login", "/srv/app/views.py", 88), ("open_session", "/srv/app/sessions.py", 31))
+READ_BODY: Stack = (*MAIN, ("read_body", "/srv/app/server.py", 140))
+ENCODE: Stack = (*MAIN, ("render", "/srv/app/views.py", 41), ("dumps", "/usr/lib/python3.11/json/__init__.py", 231))
+IMPORTS: Stack = (MAIN[0], ("_load", "/srv/app/templates.py", 9))
+POLL: Stack = (*MAIN[:3], ("select", "/usr/lib/python3.11/selectors.py", 468))
+WORKER: Stack = (
+    ("_bootstrap", "/usr/lib/python3.11/threading.py", 1002),
+    ("_worker", "/usr/lib/python3.11/concurrent/futures/thread.py", 81),
+)
+SESSION_BYTES = 8 * 1024
+
+
+def make_profile(
+    path: Path,
+    *,
+    duration_s: float = 60.0,
+    heap: Iterable[Row] = (),
+    usage: Iterable[Row] = (),
+    ledger: Iterable[Row] = (),
+    census: Iterable[Row] = (),
+    containers: Iterable[Row] = (),
+    cpu: Iterable[Row] = (),
+    process: Iterable[Row] = (),
+    requests: Iterable[Row] = (),
+    events: Iterable[Row] = (),
+    settings: Iterable[Row] = (),
+    quality: Iterable[Row] = (),
+    manifest: Mapping[str, Any] | None = None,
+    pid: int = PID,
+) -> Profile:
+    """Return a profile of exactly these rows; `pid` and the cells left out get plain defaults."""
+    symbols = Symbols()
+    given = {
+        "heap_survival": heap,
+        "heap_usage": usage,
+        "memory_ledger": ledger,
+        "object_census": census,
+        "container_sizes": containers,
+        "cpu_samples": cpu,
+        "process_stats": process,
+        "requests": requests,
+        "events": events,
+        "settings": settings,
+        "recording_quality": quality,
+    }
+    tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
+    tables |= symbols.tables()
+    about: dict[str, Any] = {
+        "name": path.name,
+        "started_unix_ns": 1_767_225_600 * SECOND_NS,
+        "started_monotonic_ns": 5_000 * SECOND_NS,
+        "duration_ns": int(duration_s * SECOND_NS),
+        "targets": ({"pid": pid, "parent": 1, "python": "3.11.7", "program": "python3.11"},),
+        "host": {"system": "Linux", "machine": "x86_64", "cpus": 2, "memory_bytes": 8 << 30},
+        "tools": {"perfkit": "0.1.0", "py-spy": "0.4.3", "memray": "1.20.0"},
+    }
+    writer = ProfileWriter.create(path)
+    try:
+        return writer.finish(tables, Manifest(**(about | dict(manifest or {}))))
+    finally:
+        writer.close()
+
+
+def healthy(path: Path, *, seconds: int = 60, **more: Any) -> Profile:
+    """Return a service whose sessions expire after six seconds: memory rises at first, then stays."""
+    return _service(path, seconds, session_lifetime_s=6, **more)
+
+
+def leaking(path: Path, *, seconds: int = 60, **more: Any) -> Profile:
+    """Return a service that never drops a session: `login` (app/views.py) grows `SESSIONS` by 160 KiB per second."""
+    return _service(path, seconds, session_lifetime_s=None, **more)
+
+
+def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: Any) -> Profile:
+    """Return 20 requests per second on one event loop, one session each, read and dropped buffers beside it."""
+    rows: dict[str, Any] = {
+        "heap": heap_rows(seconds, session_lifetime_s),
+        "usage": usage_rows(seconds, session_lifetime_s),
+        "ledger": ledger_rows(seconds, session_lifetime_s),
+        "census": census_rows(seconds, session_lifetime_s),
+        "containers": container_rows(seconds, session_lifetime_s),
+        "cpu": cpu_rows(seconds),
+        "process": process_rows(seconds),
+        "requests": request_rows(seconds),
+        "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
+        "quality": quality_rows(seconds),
+    }
+    return make_profile(path, duration_s=seconds, **(rows | more))
+
+
+def sessions_alive(at_s: float, session_lifetime_s: int | None, per_s: int = 20) -> int:
+    """Return how many sessions live at a moment of the recording."""
+    return int(per_s * (at_s if session_lifetime_s is None else min(at_s, session_lifetime_s)))
+
+
+def live_bytes(at_s: float, session_lifetime_s: int | None) -> int:
+    """Return the traced heap at a moment: templates that load in the first six seconds, and the sessions."""
+    return int(min(at_s, 6) / 6 * 3 * MIB) + sessions_alive(at_s, session_lifetime_s) * SESSION_BYTES
+
+
+def heap_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 2) -> list[Row]:
+    """Return survival rows in intervals of two seconds: sessions, request buffers and start-up."""
+    rows: list[Row] = []
+
+    def add(stack: Stack, born_s: int, died_s: int | None, allocations: int, size_bytes: int) -> None:
+        freed = None if died_s is None or died_s > seconds else died_s * SECOND_NS
+        rows.append(
+            {
+                "stack": stack,
+                "allocated_ns": born_s * SECOND_NS,
+                "freed_ns": freed,
+                "allocations": allocations,
+                "size_bytes": size_bytes,
+            }
+        )
+
+    for end in range(step_s, seconds + 1, step_s):
+        sessions = 20 * step_s
+        died = None if session_lifetime_s is None else end + session_lifetime_s
+        add(LOGIN, end, died, sessions, sessions * SESSION_BYTES)
+        add(READ_BODY, end, end, 38 * step_s, 38 * step_s * 4096)
+        add(READ_BODY, end, end + step_s, 2 * step_s, 2 * step_s * 4096)
+        add(ENCODE, end, end, 400 * step_s, 400 * step_s * 256)
+        if end <= 6:
+            add(IMPORTS, end, None, 120, MIB)
+    return rows
+
+
+def usage_rows(seconds: int, session_lifetime_s: int | None) -> list[Row]:
+    """Return ten readings per second of resident and traced bytes, with the saw teeth of request buffers."""
+    rows: list[Row] = []
+    for tenth in range(seconds * 10 + 1):
+        live = live_bytes(tenth / 10, session_lifetime_s)
+        rows.append(
+            {
+                "at_ns": tenth * SECOND_NS // 10,
+                "rss_bytes": 44 * MIB + live + tenth % 7 * 32_768,
+                "traced_bytes": live + tenth % 7 * 24_576,
+            }
+        )
+    return rows
+
+
+def ledger_rows(seconds: int, session_lifetime_s: int | None, limit_bytes: int | None = 256 * MIB) -> list[Row]:
+    """Return one reading per second of what the resident memory consists of."""
+    rows: list[Row] = []
+    for at_s in range(seconds + 1):
+        live = live_bytes(at_s, session_lifetime_s)
+        anon = 24 * MIB + live + at_s % 5 * 16_384
+        rows.append(
+            {
+                "at_ns": at_s * SECOND_NS,
+                "rss_bytes": anon + 20 * MIB,
+                "anon_bytes": anon,
+                "file_bytes": 20 * MIB,
+                "shmem_bytes": 0,
+                "python_blocks": 180_000 + live // 128,
+                "pymalloc_free_bytes": 600_000 + at_s % 3 * 8192,
+                "glibc_in_use_bytes": 9 * MIB + live // 2,
+                "glibc_retained_bytes": MIB,
+                "cgroup_bytes": anon + 30 * MIB,
+                "cgroup_inactive_file_bytes": 4 * MIB,
+                "cgroup_limit_bytes": limit_bytes,
+            }
+        )
+    return rows
+
+
+def census_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 10) -> list[Row]:
+    """Return counts by type, one rung each ten seconds: sessions and their dicts follow the service's state."""
+    rows: list[Row] = []
+    for rung, at_s in enumerate(range(0, seconds + 1, step_s)):
+        sessions = sessions_alive(at_s, session_lifetime_s)
+        for type_, objects, each in (
+            ("app.sessions.Session", sessions, 48),
+            ("builtins.dict", 6_200 + sessions + rung % 3, 232),
+            ("builtins.function", 14_350, 160),
+            ("builtins.tuple", 9_120 + rung % 2 * 7, 56),
+            ("asyncio.events.Handle", 6 + rung % 4, 104),
+        ):
+            rows.append(
+                {
+                    "at_ns": at_s * SECOND_NS,
+                    "rung": rung,
+                    "type": type_,
+                    "objects": objects,
+                    "size_bytes": objects * each,
+                }
+            )
+    return rows
+
+
+def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 10) -> list[Row]:
+    """Return the lengths of the session map and of a route table, one rung each ten seconds."""
+    rows: list[Row] = []
+    for rung, at_s in enumerate(range(0, seconds + 1, step_s)):
+        shared = {"at_ns": at_s * SECOND_NS, "rung": rung, "type": "builtins.dict"}
+        rows.append(
+            shared
+            | {
+                "container": "0x7f01",
+                "items": sessions_alive(at_s, session_lifetime_s),
+                "item_type": "app.sessions.Session",
+                "owner": "module app.sessions > SESSIONS",
+            }
+        )
+        rows.append(
+            shared
+            | {
+                "container": "0x7f02",
+                "items": 64,
+                "item_type": "app.routes.Route",
+                "owner": "module app.routes > ROUTES",
+            }
+        )
+    return rows
+
+
+def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:
+    """Return samples of an event loop that works a third of the time, and of an idle worker thread."""
+    random = Random(seed)
+    tick = SECOND_NS // per_s
+    rows: list[Row] = []
+    for number in range(seconds * per_s):
+        stack = random.choices((POLL, ENCODE, LOGIN, READ_BODY), (66, 22, 8, 4))[0]
+        active = stack is not POLL
+        shared = {"tick_ns": number * tick, "weight_ns": tick}
+        rows.append(shared | {"thread": "MainThread", "stack": stack, "active": active, "has_gil": active})
+        rows.append(shared | {"thread": "worker-0", "stack": WORKER, "active": False, "has_gil": False})
+    return rows
+
+
+def process_rows(seconds: int) -> list[Row]:
+    """Return one reading of /proc per second: a third of a CPU, two threads, eleven descriptors."""
+    return [
+        {
+            "at_ns": at_s * SECOND_NS,
+            "cpu_user_ns": 300_000_000 * at_s + at_s % 3 * 20_000_000,
+            "cpu_system_ns": 40_000_000 * at_s,
+            "threads": 2,
+            "descriptors": 11,
+            "voluntary_switches": 60 * at_s,
+            "involuntary_switches": 3 * at_s,
+            "minor_faults": 2_000 + 40 * at_s,
+            "major_faults": 0,
+        }
+        for at_s in range(seconds + 1)
+    ]
+
+
+def request_rows(seconds: int, per_s: int = 20, seed: int = 11, error_every: int = 400) -> list[Row]:
+    """Return an open loop of `per_s` requests per second: about 3 ms each, a tail, a time-out now and then."""
+    random = Random(seed)
+    rows: list[Row] = []
+    for number in range(seconds * per_s):
+        intended = number * SECOND_NS // per_s
+        failed = number % error_every == error_every - 1
+        latency = 1_000_000_000 if failed else int(random.lognormvariate(1.1, 0.4) * 1e6)
+        rows.append(
+            {
+                "intended_ns": intended,
+                "start_ns": intended + random.randrange(40_000),
+                "latency_ns": latency,
+                "status": None if failed else 200,
+                "error": "timeout" if failed else None,
+                "route": "login" if number % 5 else "page",
+                "method": "POST" if number % 5 else "GET",
+                "trace_id": f"{number:032x}",
+                "sent_bytes": 220,
+                "received_bytes": 0 if failed else 1024,
+                "reused": number > 4,
+            }
+        )
+    return rows
+
+
+def quality_rows(seconds: int) -> list[Row]:
+    """Return collectors that took what they should; the sampler lost one reading in fifty."""
+    until = seconds * SECOND_NS
+    shared = {"from_ns": 0, "until_ns": until}
+    return [
+        shared
+        | {"collector": "memray_heap", "expected": None, "taken": seconds * 480, "lost": 0, "stopped_ns": 9_000_000},
+        shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
+        shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
+        shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
+    ]
+
+
+def _table(name: str, rows: Iterable[Row], symbols: Symbols, pid: int) -> pa.Table:
+    """Return the rows as the table `name`; stacks and threads are numbered by `symbols`."""
+    contract = TABLES[name]
+    return contract.from_rows([_numbered(row, symbols, pid, "pid" in contract) for row in rows])
+
+
+def _numbered(row: Row, symbols: Symbols, pid: int, has_pid: bool) -> dict[str, Any]:
+    """Return a row with ids in place of stacks and thread names."""
+    cells = dict(row)
+    if "stack" in cells:
+        cells["stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("stack")])
+    if "thread" in cells:
+        name = cells.pop("thread")
+        cells["thread_id"] = symbols.thread(cells.pop("pid", pid), name, name=name)
+    if has_pid:
+        cells.setdefault("pid", pid)
+    return cells
