@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perfkit.check import check as check
+    from perfkit.decode import open_profile as open_profile
     from perfkit.profile import Profile as Profile
-    from perfkit.record import open_profile as open_profile
 
 __version__ = "0.1.0"
 
-_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.check", "open_profile": "perfkit.record"}
+_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.check", "open_profile": "perfkit.decode"}
 __all__ = ["Profile", "check", "open_profile"]
 
 

@@ -28,5 +28,5 @@ def discover(package: ModuleType, attribute: str, kind: type[T]) -> dict[str, T]
         value = getattr(module, attribute, None)
         if not isinstance(value, kind):
             raise TypeError(f"{module.__name__} must define {attribute}: {kind.__name__}")
-        found[info.name] = cast("T", value)
+        found[info.name] = value
     return found

@@ -131,12 +131,13 @@ class Symbols:
             for position, frame in enumerate(frame_ids):
                 bridge.append((number, position, frame, frame not in seen))
                 seen.add(frame)
-        names = [column.name for column in tables.STACK_FRAMES.columns]
+        bridge_columns = {
+            column.name: [row[position] for row in bridge]
+            for position, column in enumerate(tables.STACK_FRAMES.columns)
+        }
         return {
             "frames": tables.FRAMES.from_rows(frames),
             "stacks": tables.STACKS.from_rows(stacks),
-            "stack_frames": tables.STACK_FRAMES.from_columns(
-                {name: [row[i] for row in bridge] for i, name in enumerate(names)}
-            ),
+            "stack_frames": tables.STACK_FRAMES.from_columns(bridge_columns),
             "threads": tables.THREADS.from_rows(self._thread_rows),
         }

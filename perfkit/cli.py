@@ -1,0 +1,286 @@
+"""The command line: one function per verb, which parses, calls, prints and picks the exit code.
+
+Exit codes: 0 fine, 1 findings, 2 usage, 3 could not record. Imports stay inside the
+functions, so that `perfkit --help` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from perfkit import __version__
+from perfkit.errors import CannotRecord, PerfkitError, UsageError
+
+if TYPE_CHECKING:
+    from perfkit.findings import Finding
+
+FINDINGS, USAGE, COULD_NOT_RECORD = 1, 2, 3
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Keeps the verbs in the order in which they are used, and turns perfkit's errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PerfkitError as error:
+            if "--json" in sys.argv:
+                click.echo(
+                    json.dumps({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
+                )
+            click.echo(f"perfkit: {error}", err=True)
+            if error.hint:
+                click.echo(f"  {error.hint}", err=True)
+            ctx.exit(COULD_NOT_RECORD if isinstance(error, CannotRecord) else USAGE)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="perfkit")
+def main() -> None:
+    """Performance analysis of live Python services: attach by PID, record, read a verdict.
+
+    \b
+    perfkit doctor --pid 4242                  what works here and for this process
+    perfkit record --pid 4242 --duration 60s   record it, without a restart
+    perfkit check profiles/...                 findings; exit code 1 when a rule fails
+    perfkit report profiles/...                one HTML file to share
+    """
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@main.command()
+@click.option("--pid", type=click.IntRange(min=2), help="Attach to this process.")
+@click.option("--scenario", metavar="NAME", help="Start the reference proxy in this scenario and attach to it.")
+@click.option(
+    "-d",
+    "--duration",
+    metavar="TIME",
+    help="How long, such as 90, 20s, 5m; 0: until it ends or Ctrl-C.  [default: 60s]",
+)
+@click.option(
+    "--collect",
+    metavar="WORDS",
+    help="Only these: cpu,heap,objects,process, or names of collectors.  [default: all that work]",
+)
+@click.option("--children", is_flag=True, help="Record its Python descendants too (gunicorn or uvicorn workers).")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.  [default: profiles/NAME]"
+)
+@click.option(
+    "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
+)
+@click.option("--keep-raw", is_flag=True, help="Keep what the tools wrote, beside the tables.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@_JSON
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def record(
+    pid: int | None,
+    scenario: str | None,
+    duration: str | None,
+    collect: str | None,
+    children: bool,
+    output: Path | None,
+    settings_: tuple[str, ...],
+    keep_raw: bool,
+    quiet: bool,
+    as_json: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Record a process into a profile: by --pid, by --scenario, or by launching COMMAND after `--`.
+
+    \b
+    perfkit record --pid 4242 --duration 30s -o profiles/slow-tuesday
+    perfkit record --scenario heap_leak_sessions
+    perfkit record -- python app.py
+    """
+    from perfkit import record as verbs
+    from perfkit.recorder import Settings
+    from perfkit.terminal import TerminalProgress
+
+    if sum((pid is not None, scenario is not None, bool(command))) != 1:
+        raise UsageError("say what to record", hint="Give one of --pid PID, --scenario NAME, or `-- COMMAND`.")
+    endless = duration == "0" or (duration is None and bool(command))
+    length_s = None if endless or (duration is None and scenario) else verbs.parse_duration(duration or "60s")
+    settings = Settings(
+        output=output,
+        duration_s=length_s,
+        collect=tuple(word.strip() for word in collect.split(",")) if collect else None,
+        children=children,
+        keep_raw=keep_raw,
+        options=_options(settings_),
+    )
+    progress = TerminalProgress(quiet=quiet)
+    if pid is not None:
+        profile = verbs.record_pid(pid, settings, progress)
+    elif scenario is not None:
+        profile = verbs.record_scenario(scenario, settings, progress)
+    else:
+        profile = verbs.record_command(command, settings, progress)
+    manifest = profile.manifest
+    if as_json:
+        click.echo(
+            json.dumps({"profile": str(profile.path), "complete": manifest.complete, "missing": manifest.missing})
+        )
+        return
+    for sentence in manifest.missing:
+        progress.say(f"missing: {sentence}")
+    click.echo(f"{profile.path}: {profile.duration_s:.1f} s, {sum(manifest.rows.values()):,} rows")
+    progress.say(f"next: perfkit check {profile.path}; perfkit report {profile.path}")
+
+
+@main.command()
+@_DIR
+@click.option("--rule", metavar="NAME", help="Only this rule.")
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, profile_dir: Path, rule: str | None, as_json: bool) -> None:
+    """Ask every rule of a profile; exit code 1 when one fails."""
+    from perfkit.check import check as ask
+    from perfkit.decode import open_profile
+    from perfkit.findings import Verdict, to_json_form
+
+    profile = open_profile(profile_dir)
+    findings = ask(profile, rule)
+    if as_json:
+        click.echo(json.dumps(to_json_form(profile.name, findings), indent=2))
+    else:
+        _show(findings)
+    if any(finding.verdict is Verdict.FAIL for finding in findings):
+        ctx.exit(FINDINGS)
+
+
+@main.command(context_settings={"ignore_unknown_options": False})
+@_DIR
+@click.option("--notebook", default="leak_root_cause", show_default=True, help="Which analysis to run.")
+@click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Parameter of the notebook.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Where to write.  [default: DIR/report.html beside it]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@_JSON
+def report(
+    profile_dir: Path, notebook: str, parameters: tuple[str, ...], output: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Run a notebook over a profile and write one HTML file that opens anywhere, without a network."""
+    from perfkit.decode import open_profile
+    from perfkit.report import render
+    from perfkit.terminal import TerminalProgress
+
+    progress = TerminalProgress(quiet=quiet)
+    profile = open_profile(profile_dir)
+    with progress.stage(f"running {notebook}", None):
+        file = render(profile.path, notebook, _pairs(parameters), output)
+    click.echo(json.dumps({"report": str(file)}) if as_json else str(file))
+
+
+@main.command()
+@click.option("--pid", type=click.IntRange(min=2), help="Also say what works for this process.")
+@_JSON
+@click.pass_context
+def doctor(ctx: click.Context, pid: int | None, as_json: bool) -> None:
+    """Say what works here and for a process, and the exact remedy for what does not."""
+    from dataclasses import asdict
+
+    from perfkit.doctor import diagnose
+
+    checks = diagnose(pid)
+    if as_json:
+        click.echo(json.dumps({"checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        from perfkit.terminal import table
+
+        marks = {True: "ok", False: "NO", None: "?"}
+        table(["", "what", "found", "remedy"], [[marks[c.ok], c.name, c.what, c.remedy or ""] for c in checks])
+    if any(c.ok is False for c in checks):
+        ctx.exit(FINDINGS)
+
+
+@main.command()
+def scenarios() -> None:
+    """List the scenarios of the reference proxy."""
+    from perfkit.scenarios import load as load_scenario
+    from perfkit.scenarios import names
+    from perfkit.terminal import table
+
+    table(["name", "what it shows"], [[name, load_scenario(name).doc] for name in names()])
+
+
+def _part(module: str, name: str, doc: str) -> None:
+    """Add a verb that hands its arguments to a part of the lab, which has its own --help."""
+
+    @main.command(name, context_settings={"ignore_unknown_options": True, "help_option_names": []}, help=doc)
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(arguments: tuple[str, ...]) -> None:
+        from importlib import import_module
+
+        sys.exit(import_module(module).main(list(arguments)))
+
+
+_part("perfkit.proxy.__main__", "proxy", "Run the reference reverse proxy (see `perfkit proxy --help`).")
+_part("perfkit.proxy.upstream", "upstream", "Run an HTTP upstream with settable latency, size and errors.")
+_part("perfkit.load.__main__", "load", "Send requests at a fixed rate and record each one's latency.")
+
+
+def _show(findings: "list[Finding]") -> None:
+    """Print findings for people."""
+    for finding in findings:
+        click.secho(f"{str(finding.verdict).upper():9} ", bold=True, nl=False)
+        click.echo(f"{finding.rule}: {finding.title}")
+        if finding.site:
+            click.echo(f"          allocated in  {finding.site}")
+        if finding.insertion:
+            click.echo(f"          inserted in   {finding.insertion}")
+        if finding.retainer:
+            click.echo(f"          held by       {' > '.join(finding.retainer)}")
+        if finding.hint and str(finding.verdict) != "pass":
+            click.echo(f"          next          {finding.hint}")
+        for need in finding.needs:
+            click.echo(f"          to be surer   {need}")
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return NAME=VALUE texts as a mapping."""
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{text!r} is not NAME=VALUE", hint="Write it as -p warmup_s=10.")
+        pairs[name] = value
+    return pairs
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return COLLECTOR.OPTION=VALUE texts as options by collector; values are JSON or plain text."""
+    from perfkit.collectors import collectors
+    from perfkit.errors import UnknownName
+
+    options: dict[str, dict[str, Any]] = {}
+    for name, text in _pairs(texts).items():
+        collector, dot, option = name.partition(".")
+        known = collectors()
+        if not dot or collector not in known:
+            raise UnknownName("collector", collector, sorted(known))
+        if option not in known[collector].options:
+            raise UnknownName(f"option of {collector}", option, sorted(known[collector].options))
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        options.setdefault(collector, {})[option] = value
+    return options

@@ -1,0 +1,124 @@
+"""`perfkit record` in its three forms: a process id, a command, a scenario of the reference proxy."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from perfkit.attach.target import inspect
+from perfkit.errors import UsageError
+from perfkit.profile import Profile, ProfileWriter
+from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
+
+
+def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -> Profile:
+    """Return the profile of a running process, recorded by attaching to it.
+
+    Raises:
+        CannotRecord: the process cannot be recorded; nothing was touched.
+        ProfileError: the output folder cannot be used; nothing was touched.
+    """
+    progress = progress or Silent()
+    target = inspect(pid)
+    output = settings.output or default_output(target.program)
+    plan = plan_for(target, settings)
+    with _writing(output) as writer:
+        recorder = Recorder(writer, settings, progress)
+        recorder.add(plan)
+        recorder.run()
+        return recorder.finish()
+
+
+def record_command(command: Sequence[str], settings: Settings, progress: Progress | None = None) -> Profile:
+    """Return the profile of a command that is started for it; needs no right to trace processes.
+
+    The command is left running when the recording ends before it does, unless it was
+    started for a limited time only: then it is asked to end with SIGTERM.
+
+    Raises:
+        CannotRecord: the command cannot be started or is not Python.
+    """
+    from perfkit.attach.launch import launch
+
+    progress = progress or Silent()
+    program = Path(command[0]).name
+    with _writing(settings.output or default_output(program)) as writer:
+        recorder = Recorder(writer, settings, progress)
+        with launch(command) as (process, session):
+            target = inspect(process.pid)
+            recorder.add(plan_for(target, settings), session)
+            recorder.run()
+        return recorder.finish()
+
+
+def record_scenario(name: str, settings: Settings, progress: Progress | None = None) -> Profile:
+    """Return the profile of the reference proxy in a scenario, under load, attached to by PID like any other.
+
+    Raises:
+        UnknownName: there is no such scenario.
+        CannotRecord: the lab could not be started.
+    """
+    from perfkit.lab import lab
+    from perfkit.scenarios import load as load_scenario
+
+    progress = progress or Silent()
+    scenario = load_scenario(name)
+    duration_s = settings.duration_s if settings.duration_s is not None else scenario.record.duration_s
+    collect = settings.collect if settings.collect is not None else scenario.record.collect
+    output = settings.output or Path("profiles") / scenario.name
+    options = {**scenario.record.options, **settings.options}
+    settings = replace(settings, duration_s=duration_s, collect=collect, options=options)
+    with _writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
+        progress.say(f"proxy is process {running.proxy_pid}, port {running.proxy_port}; starting the load")
+        recorder = Recorder(writer, settings, progress, scenario=scenario.to_dict())
+        running.start_load(writer.raw("load"), duration_s + scenario.record.warmup_s + 30.0)
+        with progress.stage("warming up", scenario.record.warmup_s) as done:
+            wait(scenario.record.warmup_s, done)
+        recorder.add(plan_for(inspect(running.proxy_pid), settings))
+        recorder.run()
+        running.stop_load()
+        return recorder.finish()
+
+
+def default_output(program: str) -> Path:
+    """Return a folder name that is not taken yet: profiles/PROGRAM-YYYYMMDD-HHMMSS."""
+    return Path("profiles") / f"{Path(program).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[ProfileWriter]:
+    """Yield a writer for a new folder; a folder in which nothing was recorded is removed again."""
+    existed = output.exists()
+    writer = ProfileWriter.create(output)
+    try:
+        yield writer
+    finally:
+        writer.close()
+        if not writer.recording:
+            shutil.rmtree(output / "raw", ignore_errors=True)
+            (output / "recording.json").unlink(missing_ok=True)
+            if not existed:
+                output.rmdir()
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds.
+
+    >>> parse_duration("90"), parse_duration("20s"), parse_duration("2m"), parse_duration("1.5h")
+    (90.0, 20.0, 120.0, 5400.0)
+
+    Raises:
+        UsageError: it is not a length of time.
+    """
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(number) :].strip() or "s"
+    try:
+        seconds = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"{text!r} is not a length of time", hint="Write it as 90, 20s, 5m or 1h.") from None
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{text!r} is not a positive length of time", hint="Write it as 90, 20s, 5m or 1h.")
+    return seconds
