@@ -1,0 +1,194 @@
+"""Recording real processes through the command line, as a user would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from perfkit.decode import open_profile
+from perfkit.profile import Profile
+
+TARGETS = Path(__file__).parents[1] / "targets"
+pytestmark = [pytest.mark.attach, pytest.mark.timeout(120)]
+
+
+@contextmanager
+def started(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Yield a process and its first line of output; it ends when its input is closed."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            if process.poll() is None and "http.server" in command:
+                process.terminate()
+
+
+@contextmanager
+def requests(url: str, per_s: float = 100.0) -> Iterator[None]:
+    """Send requests to `url` (with {n} numbered) while the context is open."""
+    stop = threading.Event()
+
+    def send() -> None:
+        n = 0
+        while not stop.wait(1 / per_s):
+            n += 1
+            with urlopen(url.format(n=n), timeout=10) as answer:
+                answer.read()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def perfkit(*arguments: str, code: int = 0) -> str:
+    """Run the command line in a process of its own; return its standard output."""
+    done = subprocess.run([sys.executable, "-m", "perfkit", *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def state(pid: int) -> dict[str, Any]:
+    """Return what a tracer could have left behind in a process."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {
+        "TracerPid": status["TracerPid"].strip(),
+        "threads": status["Threads"].strip(),
+        "descriptors": sorted(os.listdir(f"/proc/{pid}/fd")),
+        "signals": (status["SigCgt"], status["SigIgn"]),
+    }
+
+
+def settled(pid: int, wanted: dict[str, Any], within_s: float) -> dict[str, Any]:
+    """Return the state of a process once it is as wanted, or what it is when the time is up."""
+    deadline = time.monotonic() + within_s
+    while (now := state(pid)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return now
+
+
+def test_a_program_perfkit_knows_nothing_about(tmp_path: Path) -> None:
+    command = (sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0", "-d", str(tmp_path))
+    with started(*command) as (server, line):
+        url = line[line.index("(") + 1 : line.index(")")]
+        with requests(url):
+            before = state(server.pid)
+            perfkit("record", "--pid", str(server.pid), "--duration", "12s", "-o", str(tmp_path / "x"), "-q")
+        after = settled(server.pid, before, within_s=2)
+        assert (after["TracerPid"], after["descriptors"]) == ("0", before["descriptors"])
+        findings = json.loads(perfkit("check", str(tmp_path / "x"), "--json"))["findings"]
+    profile = Profile(tmp_path / "x")
+    assert profile.manifest.complete, profile.manifest.missing
+    assert {finding["rule"] for finding in findings} >= {"memory_growth", "lossy_recording"}
+    assert not [finding for finding in findings if finding["verdict"] == "fail"]
+    functions = set(profile.sql("select distinct function from cpu_samples join stack_frames using (stack_id) "
+                                "join frames using (frame_id)").function)  # fmt: skip
+    assert "serve_forever" in functions
+    assert profile.table("process_stats").num_rows >= 10
+    assert profile.table("heap_survival").num_rows > 0
+    assert profile.table("object_census").num_rows > 0
+
+
+def test_the_leak_of_a_foreign_service_is_named(tmp_path: Path) -> None:
+    with started(sys.executable, str(TARGETS / "web_app.py")) as (server, line):
+        url = f"http://127.0.0.1:{json.loads(line)['port']}/search?visitor={{n}}&q=shoes"
+        with requests(url, per_s=300):
+            perfkit("record", "--pid", str(server.pid), "--duration", "30s", "-o", str(tmp_path / "x"), "-q")
+        found = json.loads(perfkit("check", str(tmp_path / "x"), "--json", "--rule", "memory_growth", code=1))
+    [finding] = found["findings"]
+    assert finding["class"] == "python_leak"
+    assert finding["site"]["function"] in {"search", "remember"}
+    assert finding["site"]["file"].endswith("web_app.py")
+    assert "VISITORS" in finding["retainer"]
+
+
+def test_the_target_outlives_a_recorder_that_is_killed(tmp_path: Path) -> None:
+    with started(sys.executable, str(TARGETS / "web_app.py")) as (server, line):
+        url = f"http://127.0.0.1:{json.loads(line)['port']}/search?visitor={{n}}&q=shoes"
+        with requests(url):
+            time.sleep(0.5)
+            before = state(server.pid)
+            recorder = subprocess.Popen(
+                [sys.executable, "-m", "perfkit", "record", "--pid", str(server.pid), "-d", "60", "-q",
+                 "-o", str(tmp_path / "x")]
+            )  # fmt: skip
+            deadline = time.monotonic() + 60
+            while not list((tmp_path / "x").glob("raw/pyspy_stacks/*/window-001.meta.json")):
+                assert recorder.poll() is None
+                assert time.monotonic() < deadline, "the second window never came"
+                time.sleep(0.1)
+            recorder.send_signal(signal.SIGKILL)
+            recorder.wait()
+            assert settled(server.pid, before, within_s=2) == before
+            with urlopen(url.format(n=1), timeout=5) as answer:
+                assert json.loads(answer.read()) == {"results": 10}
+        assert server.poll() is None
+    profile = open_profile(tmp_path / "x")
+    assert not profile.manifest.complete
+    assert "the recorder was killed" in " ".join(profile.manifest.missing)
+    for table in ("process_stats", "cpu_samples", "heap_survival", "object_census"):
+        assert profile.table(table).num_rows > 0, table
+
+
+def test_workers_of_a_process_tree_are_recorded_each(tmp_path: Path) -> None:
+    with started(sys.executable, str(TARGETS / "prefork.py")) as (master, _):
+        workers = {child.pid for child in psutil.Process(master.pid).children()}
+        perfkit(
+            "record", "--pid", str(master.pid), "--children", "--collect", "cpu,process", "-d", "5", "-q",
+            "-o", str(tmp_path / "x"),
+        )  # fmt: skip
+    profile = Profile(tmp_path / "x")
+    assert set(profile.pids) == {master.pid, *workers}
+    busy = profile.sql(
+        "select pid, count(*) as samples from cpu_samples join threads using (thread_id) "
+        "join stack_frames using (stack_id) join frames using (frame_id) "
+        "where function = 'work' and is_first group by pid"
+    )
+    assert set(busy.pid) == workers
+    assert busy.samples.min() > 200
+
+
+@pytest.mark.parametrize(
+    ("pid", "message"),
+    [
+        pytest.param(lambda: 2**22 - 7, "no process", id="no-such-process"),
+        pytest.param(lambda: psutil.Process().parent().pid, "Python", id="not-python"),
+    ],
+)
+def test_wrong_process_ids_are_refused_in_one_sentence(tmp_path: Path, pid: Any, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "perfkit", "record", "--pid", str(pid()), "-o", str(tmp_path / "x")],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    if done.returncode == 0:
+        pytest.skip("this test was started by a Python process")
+    assert done.returncode == 3
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_launched_command_is_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    code = "import time; end = time.monotonic() + 8\nwhile time.monotonic() < end: sum(range(9999))"
+    perfkit("record", "-o", str(out), "-q", "--", sys.executable, "-c", code)
+    profile = Profile(out)
+    assert profile.table("cpu_samples").num_rows > 300
+    assert profile.table("heap_usage").num_rows > 0
