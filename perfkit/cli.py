@@ -29,11 +29,15 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = {"json": "--json" in args}
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PerfkitError as error:
-            if "--json" in sys.argv:
+            if ctx.obj["json"]:
                 click.echo(
                     json.dumps({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
                 )

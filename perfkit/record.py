@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from perfkit.attach.target import inspect
-from perfkit.errors import UsageError
-from perfkit.profile import Profile, ProfileWriter
+from perfkit.errors import CannotRecord, UsageError
+from perfkit.profile import RECORDING, Profile, ProfileWriter
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
 
 
@@ -94,11 +94,14 @@ def _writing(output: Path) -> Iterator[ProfileWriter]:
     writer = ProfileWriter.create(output)
     try:
         yield writer
+    except CannotRecord:
+        writer.recording = {}
+        raise
     finally:
         writer.close()
         if not writer.recording:
-            shutil.rmtree(output / "raw", ignore_errors=True)
-            (output / "recording.json").unlink(missing_ok=True)
+            shutil.rmtree(output / "raw")
+            (output / RECORDING).unlink()
             if not existed:
                 output.rmdir()
 

@@ -5,6 +5,7 @@ Everything here happens while the target is being watched; nothing is decoded or
 
 import os
 import platform
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -183,6 +184,7 @@ class Recorder:
                 running.enter_context(collector.record(recording))
                 started += 1
             except PerfkitError as error:
+                shutil.rmtree(recording.raw)
                 if not target.is_alive():
                     self._log.missing(f"process {target.pid} ended before {collector.name} could start", target.pid)
                     break

@@ -197,9 +197,10 @@ def test_interrupted_recordings_are_finished_on_the_next_open(
         def finish(self) -> Profile:
             raise Killed
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("perfkit.record.Recorder", Kills)
-        record_pid(target.pid, Settings(tmp_path / "p", duration_s=0.5))
+        with pytest.raises(Killed):
+            record_pid(target.pid, Settings(tmp_path / "p", duration_s=0.5))
     assert not (tmp_path / "p" / "manifest.json").exists()
 
     profile = open_profile(tmp_path / "p")
