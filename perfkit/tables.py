@@ -292,13 +292,22 @@ REQUESTS = Table(
         _time("start_ns", "when it was sent"),
         _time("latency_ns", "from the intended start to the last byte of the answer"),
         Column("status", pa.int32(), "HTTP status; NULL: no answer", nullable=True),
-        Column("error", pa.string(), "what went wrong: connect, timeout, reset, protocol", nullable=True),
+        Column(
+            "error",
+            pa.string(),
+            "what went wrong: connect, no_connection, timeout, reset, protocol; aborted: the load's client gave it up"
+            " on purpose; unfinished: the load ended first",
+            nullable=True,
+        ),
         Column("route", pa.string(), "name of the request in the load's mix"),
         Column("method", pa.string(), "HTTP method"),
         Column("trace_id", pa.string(), "W3C trace id that was sent", nullable=True),
         _bytes("sent_bytes", "bytes of the request's body"),
         _bytes("received_bytes", "bytes of the answer's body"),
         Column("reused", pa.bool_(), "an open connection was used again", nullable=True),
+        _time(
+            "dispatched_ns", "when the load turned to it: later than intended is the load's own fault", nullable=True
+        ),
     ),
     ("intended_ns",),
 )
