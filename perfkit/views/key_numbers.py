@@ -1,0 +1,93 @@
+"""The numbers that a reader asks for first."""
+
+from perfkit.profile import Profile
+from perfkit.views.display import Cell, Note, PlainTable
+from perfkit.views.selection import chosen_pid
+from perfkit.views.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+
+_REQUESTS = """
+select count(*) as requests, quantile_disc(latency_ns, [0.5, 0.95, 0.99]) as q,
+    count(*) filter (where error is not null or status >= 500) as failed from requests
+"""
+_MEMORY = """
+select first(rss_bytes order by at_ns) as first_bytes, last(rss_bytes order by at_ns) as last_bytes,
+    max(rss_bytes) as peak_bytes, last(cgroup_limit_bytes order by at_ns) as limit_bytes
+from memory_ledger where pid = $pid
+"""
+_CPU = """
+select max(cpu_user_ns + cpu_system_ns) - min(cpu_user_ns + cpu_system_ns) as cpu_ns,
+    max(at_ns) - min(at_ns) as span_ns, max(threads) as threads, max(descriptors) as descriptors
+from process_stats where pid = $pid
+"""
+_HEAP = """
+select sum(size_bytes)::double as traced_bytes,
+    coalesce(sum(size_bytes) filter (where freed_ns is null), 0)::double as alive_bytes
+from heap_survival where pid = $pid
+"""
+
+
+def key_numbers(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
+    """Return load, latency, memory and CPU of the recording, one number per row."""
+    pid = chosen_pid(profile, pid)
+    rows = [*_requests(profile), *_memory(profile, pid), *_heap(profile, pid), *_cpu(profile, pid)]
+    if not rows:
+        return Note("Nothing was recorded: there are no numbers to show.")
+    rows.insert(0, ["length of the recording", seconds_text(profile.duration_s), ""])
+    return PlainTable(("what", "value", "remarks"), rows, numbers=frozenset({"value"}))
+
+
+def _requests(profile: Profile) -> list[list[Cell]]:
+    """Return the rows about requests."""
+    row = profile.sql(_REQUESTS).iloc[0]
+    if not row["requests"]:
+        return []
+    p50, p95, p99 = (seconds_text(value / 1e9) for value in row["q"])
+    rate = f"{three_digits(row['requests'] / profile.duration_s)} per second" if profile.duration_s else ""
+    return [
+        ["requests", count_text(row["requests"]), rate],
+        ["failed requests", percent_text(row["failed"] / row["requests"]), f"{count_text(row['failed'])} of them"],
+        ["latency, median", p50, "from the intended start"],
+        ["latency, 95th percentile", p95, ""],
+        ["latency, 99th percentile", p99, ""],
+    ]
+
+
+def _memory(profile: Profile, pid: int) -> list[list[Cell]]:
+    """Return the rows about resident memory."""
+    row = profile.sql(_MEMORY, pid=pid).iloc[0]
+    if row.isna()["first_bytes"]:
+        return []
+    change = row["last_bytes"] - row["first_bytes"]
+    sign = "+" if change > 0 else ""
+    limit = "no limit set" if row.isna()["limit_bytes"] else f"limit {bytes_text(row['limit_bytes'])}"
+    return [
+        ["resident memory at the start", bytes_text(row["first_bytes"]), ""],
+        ["resident memory at the end", bytes_text(row["last_bytes"]), f"{sign}{bytes_text(change)}"],
+        ["resident memory, highest", bytes_text(row["peak_bytes"]), limit],
+    ]
+
+
+def _heap(profile: Profile, pid: int) -> list[list[Cell]]:
+    """Return the rows about traced allocations."""
+    row = profile.sql(_HEAP, pid=pid).iloc[0]
+    if row.isna()["traced_bytes"] or not row["traced_bytes"]:
+        return []
+    share = percent_text(row["alive_bytes"] / row["traced_bytes"])
+    return [
+        ["allocated while recorded", bytes_text(row["traced_bytes"]), ""],
+        ["still alive at the end", bytes_text(row["alive_bytes"]), f"{share} of what was allocated"],
+    ]
+
+
+def _cpu(profile: Profile, pid: int) -> list[list[Cell]]:
+    """Return the rows about CPU time, threads and descriptors."""
+    row = profile.sql(_CPU, pid=pid).iloc[0]
+    if row.isna()["span_ns"] or not row["span_ns"]:
+        return []
+    rows: list[list[Cell]] = [
+        ["CPUs in use", three_digits(row["cpu_ns"] / row["span_ns"]), "user and system"],
+        ["threads, most at a time", count_text(row["threads"]), ""],
+    ]
+    if not row.isna()["descriptors"]:
+        rows.append(["open descriptors, most at a time", count_text(row["descriptors"]), ""])
+    return rows

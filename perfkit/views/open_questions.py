@@ -1,0 +1,34 @@
+"""What would change our mind, and what to do next?"""
+
+from collections.abc import Sequence
+
+from perfkit.findings import Finding, Verdict
+from perfkit.views.display import Badge, Cell, Note, PlainTable
+from perfkit.views.units import percent_text
+
+
+def open_questions(findings: Sequence[Finding]) -> PlainTable | Note:
+    """Return for each finding how sure it is and what more data would make it surer or turn it."""
+    rows: list[list[Cell]] = [
+        [
+            Badge(str(finding.verdict)),
+            finding.rule.replace("_", " "),
+            percent_text(finding.confidence),
+            "; ".join(finding.needs) or "nothing: the data decide it",
+        ]
+        for finding in findings
+    ]
+    if not rows:
+        return Note("No rule looked at this recording, so there is nothing to change our mind about.")
+    return PlainTable(("verdict", "rule", "confidence", "what would change it"), rows, numbers=frozenset({"confidence"}))
+
+
+def next_steps(findings: Sequence[Finding]) -> PlainTable | Note:
+    """Return what to do about each finding that is not a pass, the worst first."""
+    rows: list[list[Cell]] = [
+        [str(number), finding.hint or finding.title]
+        for number, finding in enumerate((f for f in findings if f.verdict is not Verdict.PASS), start=1)
+    ]
+    if not rows:
+        return Note("Nothing to do: every rule passed.")
+    return PlainTable(("", "do this"), rows)

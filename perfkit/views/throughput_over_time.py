@@ -1,0 +1,58 @@
+"""How many requests were answered, and how many failed?"""
+
+from typing import TYPE_CHECKING
+
+from perfkit.profile import Profile
+from perfkit.views.charts import present, time_unit
+from perfkit.views.display import Note
+from perfkit.views.downsample import step_s
+from perfkit.views.units import count_text, percent_text, three_digits
+
+if TYPE_CHECKING:
+    import altair as alt
+
+OK, FAILED = "answered", "failed"
+
+_COUNTS = """
+select intended_ns // $step_ns as bin, coalesce(error is not null or status >= 500, false) as failed,
+    count(*) as requests
+from requests group by all order by all
+"""
+
+
+def throughput_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note":
+    """Return requests per second over time, answered and failed ones on top of each other.
+
+    A request failed when it got no answer, or one with a status of 500 or more.
+    """
+    import altair as alt
+
+    width_s = step_s(profile.duration_s)
+    data = profile.sql(_COUNTS, step_ns=int(width_s * 1e9))
+    if data.empty:
+        return Note("Nothing was recorded: perfkit did not make the load, so it saw no requests.")
+    per, time_title = time_unit(profile.duration_s)
+    data["at"] = (data["bin"] * width_s / per).round(3)
+    data["until"] = ((data["bin"] + 1) * width_s / per).round(3)
+    data["rate"] = (data["requests"] / width_s).round(3)
+    data["what"] = data["failed"].map({False: OK, True: FAILED})
+    total, failed = int(data["requests"].sum()), int(data.loc[data["failed"], "requests"].sum())
+    chart = (
+        alt.Chart(data[["at", "until", "rate", "what"]])
+        .mark_rect()
+        .encode(
+            x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False)),
+            x2="until:Q",
+            y=alt.Y("rate:Q", title="requests per second", stack="zero"),
+            color=alt.Color("what:N", scale=alt.Scale(domain=[OK, FAILED]), sort=[OK, FAILED]),
+            order=alt.Order("what:N"),
+            tooltip=[
+                alt.Tooltip("what:N", title="outcome"),
+                alt.Tooltip("at:Q", title=time_title.split()[0], format=".4~r"),
+                alt.Tooltip("rate:Q", title="per second", format=",.4~r"),
+            ],
+        )
+    )
+    rate = three_digits(total / profile.duration_s) if profile.duration_s else "?"
+    subtitle = f"{count_text(total)} requests, {rate} per second on average, {percent_text(failed / total)} failed."
+    return present(chart, "Throughput", subtitle, height=150)

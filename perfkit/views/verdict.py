@@ -1,0 +1,102 @@
+"""What is wrong, in one word and one sentence?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from perfkit.findings import Finding, Verdict
+from perfkit.views.display import Badge, Cell, Chain, Place, PlainTable
+from perfkit.views.units import percent_text, value_text
+
+_WORST_FIRST = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The answer of a whole report: the worst verdict, and the finding that stands for it."""
+
+    verdict: str
+    sentence: str
+    finding: Finding | None
+
+
+def conclude(findings: Sequence[Finding], first: Sequence[str] = ()) -> Conclusion:
+    """Return what all findings together say.
+
+    Args:
+        findings: answers of the rules.
+        first: rules to be named before others when several are equally bad.
+    """
+    place = {rule: number for number, rule in enumerate(first)}
+    ranked = sorted(
+        findings, key=lambda f: (_WORST_FIRST.index(f.verdict), place.get(f.rule, len(place)), f.rule, f.pid or 0)
+    )
+    if not ranked:
+        return Conclusion(str(Verdict.UNDECIDED), "No rule looked at this recording.", None)
+    return Conclusion(str(ranked[0].verdict), ranked[0].title, ranked[0])
+
+
+def findings_table(findings: Sequence[Finding]) -> PlainTable:
+    """Return one row per finding: verdict, rule, what it says, what was measured and what is allowed."""
+    rows: list[list[Cell]] = [
+        [
+            Badge(str(finding.verdict)),
+            finding.rule.replace("_", " "),
+            finding.title,
+            value_text(finding.measured, finding.unit),
+            value_text(finding.limit, finding.unit),
+            percent_text(finding.confidence),
+        ]
+        for finding in findings
+    ]
+    headers = ("verdict", "rule", "what it says", "measured", "limit", "confidence")
+    return PlainTable(headers, rows, numbers=frozenset({"measured", "limit", "confidence"}))
+
+
+def evidence_table(finding: Finding) -> PlainTable | None:
+    """Return where a defect is and how fast it acts, one fact per row; None when the finding names nothing."""
+    rows: list[list[Cell]] = []
+    if finding.site:
+        rows.append(["allocated in", Place(finding.site.function, finding.site.file, finding.site.line)])
+    if finding.insertion:
+        rows.append(["stored by", Place(finding.insertion.function, finding.insertion.file, finding.insertion.line)])
+    if finding.retainer:
+        rows.append(["kept alive by", Chain(tuple(finding.retainer))])
+    if finding.type:
+        rows.append(["type", Place(finding.type)])
+    if finding.rate_bytes_per_s:
+        low, estimate, high = (value_text(value, "bytes/s") for value in finding.rate_bytes_per_s)
+        rows.append(["grows by", f"{estimate} (95 % interval: {low} to {high})"])
+    if finding.seconds_to_limit and finding.seconds_to_limit[1] is not None:
+        low, estimate, high = (value_text(value, "s") for value in finding.seconds_to_limit)
+        rows.append(["limit reached in", f"{estimate} (95 % interval: {low} to {high})"])
+    return PlainTable(("", ""), rows) if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictView:
+    """A badge, one sentence, and the findings behind them."""
+
+    conclusion: Conclusion
+    findings: Sequence[Finding]
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        badge, sentence = Badge(self.conclusion.verdict), self.conclusion.sentence
+        hint = self.conclusion.finding.hint if self.conclusion.finding else ""
+        table = findings_table(self.findings)
+        html = (
+            f'<p class="pk-verdict">{badge.html()} <strong>{escape(sentence)}</strong></p>'
+            f'<p class="pk-note">{escape(hint)}</p>{table.html()}'
+        )
+        return {"text/html": html, "text/plain": f"{badge.text().upper()}: {sentence}\n{hint}\n\n{table.text()}"}
+
+
+def verdict(findings: Sequence[Finding], *, first: Sequence[str] = ()) -> VerdictView:
+    """Return the verdict of these findings as a badge and a sentence, with one row per finding below.
+
+    Args:
+        findings: answers of the rules, from `perfkit.check`.
+        first: rules to be named before others when several are equally bad.
+    """
+    return VerdictView(conclude(findings, first), findings)
