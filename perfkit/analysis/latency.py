@@ -222,7 +222,7 @@ def _errors(requests: pa.Table) -> npt.NDArray[np.str_]:
 
 def _failed(requests: pa.Table) -> npt.NDArray[np.bool_]:
     """Return which requests got no answer, or one that says the target failed."""
-    return np.logical_or(_errors(requests) != "", _numbers(requests, "status") >= 500)
+    return np.asarray((_errors(requests) != "") | (_numbers(requests, "status") >= 500), dtype=np.bool_)
 
 
 def _has_latency(requests: pa.Table) -> npt.NDArray[np.bool_]:
