@@ -281,6 +281,7 @@ CONTAINER_SIZES = Table(
         _count("items", "its length"),
         Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
         Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
+        _count("limit_items", "most it will hold: maxlen, maxsize or the like; NULL: none was found", nullable=True),
     ),
     ("pid", "rung", "container"),
 )
