@@ -16,12 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from perfkit.attach.errors import NoSuchProcess, UnsupportedInterpreter
+from perfkit.attach.permission import denied
 from perfkit.attach.target import Target
 from perfkit.errors import CannotRecord
 
 NEWEST_PYTHON = (3, 15)
 """Newest interpreter whose layout py-spy 0.4.3 carries. Source: py-spy's src/python_bindings."""
 
+_WITHOUT_CPU = "Leave CPU sampling out with `--collect`, or run the service on CPython 3.10 to 3.14 with the GIL."
 _SAMPLING = "Sampling process"
 _ATTACH_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 20.0
@@ -38,31 +41,6 @@ class PySpyMissing(CannotRecord):
 
     def __init__(self) -> None:
         super().__init__("py-spy is not installed")
-
-
-class PySpyCannotRead(CannotRecord):
-    """py-spy does not know how this interpreter lays out its memory."""
-
-    def __init__(self, pid: int, python: str) -> None:
-        super().__init__(f"py-spy cannot read the stacks of process {pid}: it runs {python}")
-        self.hint = (
-            "Leave CPU sampling out: `--collect heap,objects,gc,process`, or run the service on CPython 3.10-3.14."
-        )
-        self.pid = pid
-        self.python = python
-
-
-class MemoryDenied(CannotRecord):
-    """The kernel does not let us read the target's memory."""
-
-    hint = (
-        "Run perfkit as root or as the user of the process with `sudo sysctl kernel.yama.ptrace_scope=0`; "
-        "in a container add `--cap-add SYS_PTRACE`."
-    )
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(f"cannot read the memory of process {pid}: permission denied")
-        self.pid = pid
 
 
 class PySpyFailed(CannotRecord):
@@ -89,12 +67,21 @@ def problem(target: Target) -> CannotRecord | None:
     """Return why py-spy cannot sample the target, or None; nothing is touched."""
     if binary() is None:
         return PySpyMissing()
-    version = ".".join(map(str, target.python))
+    reason = None
     if target.free_threaded:  # https://github.com/benfred/py-spy/issues/711
-        return PySpyCannotRead(target.pid, f"free-threaded CPython {version}")
-    if target.python[:2] > NEWEST_PYTHON:
-        return PySpyCannotRead(target.pid, f"CPython {version}")
+        reason = "py-spy cannot read the stacks of an interpreter without the GIL"
+    elif target.python[:2] > NEWEST_PYTHON:
+        reason = f"py-spy reads Python up to {'.'.join(map(str, NEWEST_PYTHON))}"
+    if reason is not None:
+        return UnsupportedInterpreter(target.pid, target.version, reason, hint=_WITHOUT_CPU)
     return memory_problem(target.pid)
+
+
+def caution(target: Target) -> str | None:
+    """Return what to expect less of py-spy with this interpreter, or None."""
+    if (3, 14, 5) <= target.python < (3, 15):  # https://github.com/benfred/py-spy/issues/855
+        return "py-spy 0.4.3 looks for thread names anew at every sample of Python 3.14.5 and later: it may fall behind"
+    return None
 
 
 def memory_problem(pid: int) -> CannotRecord | None:
@@ -106,9 +93,9 @@ def memory_problem(pid: int) -> CannotRecord | None:
     try:
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
     except PermissionError:
-        return MemoryDenied(pid)
+        return denied(pid)
     except FileNotFoundError:
-        return CannotRecord(f"process {pid} does not exist", hint="It may have ended; look for it with `ps`.")
+        return NoSuchProcess(pid)
     return None
 
 

@@ -1,0 +1,431 @@
+"""The only place that turns what py-spy and /proc left behind into CPU samples.
+
+The raw folder of one process holds `window-NNN.json` (chrometrace) with `window-NNN.meta.json`,
+`threads.csv` (CPU time per thread, five times a second) and `dumps.ndjson` (names, ids, GIL).
+Any of them may be cut or missing; what is left is decoded and the note says what is not.
+"""
+
+import csv
+import json
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from perfkit.analysis.activity import diffuse, is_known_wait, prior_share, running_share
+from perfkit.analysis.chrometrace import Interval, Trace, load, on_grid, trace
+from perfkit.clock import Clock
+from perfkit.symbols import Symbols, clean_path
+from perfkit.tables import CPU_SAMPLES, RECORDING_QUALITY
+
+_SAMPLES = "Samples: "
+_SLACK_NS = 50_000_000
+"""A dump is compared with the sample that is nearest to its end, if it is this near."""
+
+
+@dataclass
+class _Window:
+    """One decoded window, in recording time; `anchor_ns` is its microsecond 0."""
+
+    anchor_ns: int
+    from_ns: int
+    until_ns: int
+    rate_hz: int
+    trace: Trace
+
+
+@dataclass
+class _Notes:
+    """What is missing and why, and what it took."""
+
+    sentences: list[str] = field(default_factory=list)
+    errors: int = 0
+    cpu_ns: int = 0
+
+    def add(self, sentence: str) -> None:
+        """Keep a sentence, once."""
+        if sentence not in self.sentences:
+            self.sentences.append(sentence)
+
+
+class _Frames:
+    """Numbers frames and remembers what is behind a number."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self._symbols = symbols
+        self._places: dict[int, tuple[str, str, str]] = {}
+        self._numbers: dict[tuple[str, str | None, int | None], int] = {}
+
+    def __call__(self, function: str, file: str | None, line: int | None) -> int:
+        """Return the number of a frame."""
+        number = self._numbers.get((function, file, line))
+        if number is None:
+            number = self._numbers[function, file, line] = self._symbols.frame(function, file, line)
+            self._places[number] = (function, *clean_path(file or ""))
+        return number
+
+    def known(self, function: str, file: str | None, line: int | None) -> int | None:
+        """Return the number of a frame that was met already, else None."""
+        return self._numbers.get((function, file, line))
+
+    def place(self, number: int) -> tuple[str, str, str]:
+        """Return function, cleaned file and kind of a frame."""
+        return self._places[number]
+
+
+@dataclass
+class ThreadTimes:
+    """CPU time of one thread: readings in recording time, cumulative, and when it was gone."""
+
+    at_ns: list[int] = field(default_factory=list)
+    cpu_ns: list[int] = field(default_factory=list)
+    gone_ns: int | None = None
+
+
+def samples(
+    folder: Path, pid: int, clock: Clock, symbols: Symbols, until_ns: int, *, collector: str
+) -> dict[str, pa.Table]:
+    """Return `cpu_samples` and one row of `recording_quality` of one process.
+
+    Every thread has one row per tick of a grid of 1/rate that all threads and processes share,
+    standing for the time until the next tick, so that weights add up to the time covered.
+
+    Args:
+        folder: the raw data.
+        pid: the process.
+        clock: the recording's.
+        symbols: numbers the frames, stacks and threads.
+        until_ns: end of the recording; what lies behind is cut off.
+        collector: name of the row in recording_quality.
+    """
+    notes = _Notes()
+    frames = _Frames(symbols)
+    windows = list(_windows(folder, clock, frames, until_ns, notes))
+    rate_hz = windows[0].rate_hz if windows else _rate_hz(folder)
+    period_ns = 1_000_000_000 // rate_hz
+    dumps = list(_dumps(folder / "dumps.ndjson", clock))
+    times, readings_ns = _thread_times(folder / "threads.csv", clock)
+    spans = _Spans(pid, symbols, _os_tids(dumps, pid), times, until_ns)
+    for window in windows:
+        spans.add(window)
+    columns = spans.on_grid(period_ns)
+    columns["active"] = _activity(columns, spans, frames, times, readings_ns, dumps, period_ns)
+    columns["has_gil"] = _gil(columns, spans, dumps, frames, period_ns)
+    weight = np.full(len(columns["tick_ns"]), period_ns, dtype=np.int64)
+    table = CPU_SAMPLES.from_columns(
+        {name: columns[name] for name in ("tick_ns", "thread_id", "stack_id", "active", "has_gil")}
+        | {"weight_ns": weight}
+    )
+    return {
+        "cpu_samples": table,
+        "recording_quality": _quality(windows, notes, pid, collector, period_ns, until_ns, clock, folder),
+    }
+
+
+def _windows(folder: Path, clock: Clock, frames: _Frames, until_ns: int, notes: _Notes) -> Iterator[_Window]:
+    """Yield the windows that can be read, each cut where its successor begins."""
+    waiting: _Window | None = None
+    for meta in sorted(folder.glob("window-*.meta.json")):
+        facts = json.loads(meta.read_text("utf-8"))
+        window = _window(meta.with_name(meta.name.replace(".meta", "")), facts, clock, frames, notes)
+        if window is None:
+            continue
+        window.until_ns = min(window.until_ns, until_ns)
+        if waiting is not None:
+            waiting.until_ns = min(waiting.until_ns, window.from_ns)
+            yield waiting
+        waiting = window
+    if waiting is not None:
+        yield waiting
+
+
+def _window(file: Path, facts: dict[str, Any], clock: Clock, frames: _Frames, notes: _Notes) -> _Window | None:
+    """Return one window, or None and a note when there is nothing in it."""
+    number = int(file.stem.rpartition("-")[2])
+    said = str(facts.get("said", ""))
+    notes.cpu_ns += int(facts.get("cpu_ns", 0))
+    if "behind in sampling" in said:
+        notes.add("py-spy could not keep up with the rate")
+    if errors := said.rpartition("Errors: ")[2].split():
+        notes.errors += int(errors[0]) if errors[0].isdigit() and _SAMPLES in said else 0
+    try:
+        events, whole = load(file.read_text("utf-8", "replace"))
+        result = trace(events, frames)
+    except FileNotFoundError:
+        reason = said.splitlines()[0] if said and facts.get("exit_code") else "py-spy did not finish its file"
+        notes.add(f"window {number} is lost: {reason}")
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        notes.add(f"window {number} is damaged: {error}")
+        return None
+    if not whole:
+        notes.add(f"window {number} is cut short")
+    if result.unbalanced:
+        notes.add(f"window {number} has {result.unbalanced} events out of order")
+    if not result.intervals:
+        notes.add(f"window {number} is empty")
+        return None
+    # The gaps between py-spy's ticks are exponential, so a change is seen one mean gap late, on average.
+    anchor_ns = clock.from_monotonic(int(facts["spawned_ns"])) - 1_000_000_000 // int(facts["rate_hz"])
+    return _Window(
+        anchor_ns,
+        max(0, anchor_ns + result.first_us * 1000),
+        anchor_ns + result.last_us * 1000,
+        int(facts["rate_hz"]),
+        result,
+    )
+
+
+def _rate_hz(folder: Path) -> int:
+    """Return the rate that was asked for when no window can be read."""
+    for meta in folder.glob("window-*.meta.json"):
+        return int(json.loads(meta.read_text("utf-8"))["rate_hz"])
+    return 100
+
+
+def _dumps(file: Path, clock: Clock) -> Iterator[dict[str, Any]]:
+    """Yield the snapshots that were written whole, their times as recording time."""
+    for line in file.read_text("utf-8").splitlines() if file.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        yield {"at_ns": clock.from_monotonic(row["ended_ns"]), "threads": row["threads"]}
+
+
+def _thread_times(file: Path, clock: Clock) -> tuple[dict[int, ThreadTimes], list[int]]:
+    """Return the CPU times by thread id of the operating system, and when they were read."""
+    times: dict[int, ThreadTimes] = {}
+    readings: list[int] = []
+    if not file.exists():
+        return times, readings
+    with file.open(encoding="ascii", errors="replace", newline="") as lines:
+        for row in list(csv.reader(lines))[1:]:
+            try:
+                at_ns, tid, cpu_ns = clock.from_monotonic(int(row[0])), int(row[1]), int(row[2])
+            except (ValueError, IndexError):  # the line that was being written
+                break
+            if not readings or at_ns > readings[-1]:
+                readings.append(at_ns)
+            thread = times.setdefault(tid, ThreadTimes())
+            if cpu_ns < 0:
+                thread.gone_ns = at_ns
+            else:
+                thread.gone_ns = None
+                thread.at_ns.append(at_ns)
+                thread.cpu_ns.append(cpu_ns)
+    return times, readings
+
+
+def _os_tids(dumps: list[dict[str, Any]], pid: int) -> dict[int, list[tuple[int, int, str | None]]]:
+    """Return for each pthread id when it was seen as which thread: (at_ns, os_tid, name).
+
+    pthread ids are addresses: a new thread may have the id of one that ended.
+    """
+    seen: dict[int, list[tuple[int, int, str | None]]] = {}
+    for dump in dumps:
+        for thread in dump["threads"]:
+            os_tid = thread.get("os_thread_id")
+            if os_tid is None and thread.get("thread_name") == "MainThread":
+                os_tid = pid
+            if os_tid is not None:
+                seen.setdefault(thread["thread_id"], []).append((dump["at_ns"], os_tid, thread.get("thread_name")))
+    return seen
+
+
+class _Spans:
+    """Collects intervals of all windows as columns, with threads and stacks numbered."""
+
+    def __init__(
+        self,
+        pid: int,
+        symbols: Symbols,
+        seen: dict[int, list[tuple[int, int, str | None]]],
+        times: dict[int, ThreadTimes],
+        until_ns: int,
+    ) -> None:
+        self._pid = pid
+        self._symbols = symbols
+        self._seen = seen
+        self._times = times
+        self._until_ns = until_ns
+        self._threads: dict[tuple[int, int | None], int] = {}
+        self._stacks: dict[tuple[int, ...], int] = {}
+        self._rows: list[tuple[int, int, int, int]] = []
+        self.os_tids: dict[int, int] = {}
+        """thread_id -> thread id of the operating system, where it is known."""
+        self.leaves: dict[int, int] = {}
+        """stack_id -> its innermost frame."""
+
+    def add(self, window: _Window) -> None:
+        """Add the intervals of a window, cut to what it covers and to the life of each thread."""
+        for interval in window.trace.intervals:
+            start_ns = max(window.anchor_ns + interval.start_us * 1000, window.from_ns)
+            end_ns = min(window.anchor_ns + interval.end_us * 1000, window.until_ns)
+            if end_ns <= start_ns:
+                continue
+            thread_id = self._thread(interval, start_ns)
+            os_tid = self.os_tids.get(thread_id)
+            # py-spy leaves the last stack of a thread that ended open until the window ends.
+            if os_tid in self._times and (gone_ns := self._times[os_tid].gone_ns) is not None:
+                end_ns = min(end_ns, gone_ns)
+            self._rows.append((start_ns, end_ns, thread_id, self._stack(interval.frames)))
+
+    def on_grid(self, period_ns: int) -> dict[str, Any]:
+        """Return tick_ns, thread_id and stack_id of every sample."""
+        columns = np.array(self._rows, dtype=np.int64).reshape(-1, 4)
+        rows, ticks = on_grid(columns[:, 0], np.maximum(columns[:, 0], columns[:, 1]), period_ns)
+        order = np.lexsort((columns[rows, 2], ticks))
+        return {
+            "tick_ns": ticks[order],
+            "thread_id": columns[rows, 2][order],
+            "stack_id": columns[rows, 3][order],
+        }
+
+    def _thread(self, interval: Interval, at_ns: int) -> int:
+        """Return the number of the thread that had this pthread id at that time."""
+        nearest = min(self._seen.get(interval.tid, ()), key=lambda row: abs(row[0] - at_ns), default=None)
+        os_tid, name = (None, None) if nearest is None else nearest[1:]
+        key = (interval.tid, os_tid)
+        if key not in self._threads:
+            number = self._symbols.thread(self._pid, key if os_tid is None else os_tid, os_tid=os_tid, name=name)
+            self._threads[key] = number
+            if os_tid is not None:
+                self.os_tids[number] = os_tid
+        return self._threads[key]
+
+    def _stack(self, frames: tuple[int, ...]) -> int:
+        """Return the number of a stack."""
+        number = self._stacks.get(frames)
+        if number is None:
+            number = self._stacks[frames] = self._symbols.stack(frames)
+            self.leaves[number] = frames[-1]
+        return number
+
+
+def _activity(
+    columns: dict[str, Any],
+    spans: _Spans,
+    frames: _Frames,
+    times: dict[int, ThreadTimes],
+    readings_ns: list[int],
+    dumps: list[dict[str, Any]],
+    period_ns: int,
+) -> pa.Array:
+    """Return for each sample whether the thread was running; NULL where its CPU time is unknown and no wait is seen."""
+    tick_ns: NDArray[np.int64] = columns["tick_ns"]
+    if not len(tick_ns):
+        return pa.array([], pa.bool_())
+    leaf_of = np.zeros(max(spans.leaves) + 1, dtype=np.int64)
+    leaf_of[list(spans.leaves)] = list(spans.leaves.values())
+    leaf = leaf_of[columns["stack_id"]]
+    seen = _seen_running(dumps, frames)
+    waits = np.zeros(int(leaf.max()) + 1, dtype=np.bool_)
+    prior, worth = np.ones(len(waits)), np.zeros(len(waits))
+    for frame in np.unique(leaf).tolist():
+        waits[frame] = is_known_wait(*frames.place(frame))
+        prior[frame], worth[frame] = prior_share(bool(waits[frame]), *seen.get(frame, (0, 0)))
+    cell = np.full(len(tick_ns), -1, dtype=np.int64)
+    cpu_ticks: list[NDArray[np.float64]] = []
+    edges = np.array(readings_ns, dtype=np.int64)
+    for number, (thread_id, os_tid) in enumerate(sorted(spans.os_tids.items())):
+        thread = times.get(os_tid)
+        if thread is None or len(edges) < 2 or not thread.at_ns:
+            cpu_ticks.append(np.zeros(max(len(edges) - 1, 0)))
+            continue
+        mine = np.flatnonzero(columns["thread_id"] == thread_id)
+        at = np.searchsorted(edges, tick_ns[mine], side="right") - 1
+        inside = (at >= 0) & (at < len(edges) - 1)
+        cell[mine[inside]] = at[inside] + number * (len(edges) - 1)
+        # A thread is written when its time has changed, so it was constant up to the reading before.
+        known = np.searchsorted(np.array(thread.at_ns), edges, side="right") - 1
+        total = np.array(thread.cpu_ns, dtype=np.float64)[np.maximum(known, 0)]
+        cpu_ticks.append(np.maximum(np.diff(total), 0.0) / period_ns)
+    answer = np.zeros(len(tick_ns), dtype=np.bool_)
+    measured = cell >= 0
+    if measured.any():
+        likely = running_share(cell[measured], leaf[measured], prior, worth, np.concatenate(cpu_ticks))
+        group = columns["thread_id"][measured] * len(waits) + leaf[measured]
+        answer[measured] = diffuse(likely, group)
+    unknown = ~measured & ~waits[leaf]
+    return pa.array(answer, pa.bool_(), mask=unknown)
+
+
+def _seen_running(dumps: list[dict[str, Any]], frames: _Frames) -> dict[int, tuple[int, int]]:
+    """Return for each innermost frame in how many snapshots its thread was running, and in how many it was there.
+
+    Where py-spy knows the thread of the operating system (Python 3.11 and later), `active` is
+    the kernel's word. Before, it is always true, and only the owner of the GIL surely runs.
+    """
+    seen: dict[int, tuple[int, int]] = {}
+    for dump in dumps:
+        for thread in dump["threads"]:
+            frame = frames.known(*thread["leaf"]) if thread.get("leaf") else None
+            if frame is not None:
+                runs = bool(thread["owns_gil"] or (thread["active"] and not thread.get("os_tid_is_ours")))
+                running, total = seen.get(frame, (0, 0))
+                seen[frame] = running + runs, total + 1
+    return seen
+
+
+def _gil(
+    columns: dict[str, Any], spans: _Spans, dumps: list[dict[str, Any]], frames: _Frames, period_ns: int
+) -> pa.Array:
+    """Return who held the GIL at the samples that agree with a snapshot taken at that moment; elsewhere NULL."""
+    tick_ns: NDArray[np.int64] = columns["tick_ns"]
+    answer = np.zeros(len(tick_ns), dtype=np.bool_)
+    unknown = np.ones(len(tick_ns), dtype=np.bool_)
+    thread_ids = {os_tid: thread_id for thread_id, os_tid in spans.os_tids.items()}
+    for dump in dumps:
+        tick = dump["at_ns"] // period_ns * period_ns
+        low, high = bisect_left(tick_ns, tick), bisect_left(tick_ns, tick + 1)
+        rows = {int(columns["thread_id"][row]): row for row in range(low, high)}
+        for thread in dump["threads"]:
+            row = rows.get(thread_ids.get(thread.get("os_thread_id"), -1))
+            if row is None or thread.get("leaf") is None:
+                continue
+            function, file, _line = thread["leaf"]
+            seen = frames.place(spans.leaves[int(columns["stack_id"][row])])
+            if seen[:2] == (function, clean_path(file)[0]):
+                answer[row], unknown[row] = bool(thread["owns_gil"]), False
+    return pa.array(answer, pa.bool_(), mask=unknown)
+
+
+def _quality(
+    windows: list[_Window],
+    notes: _Notes,
+    pid: int,
+    collector: str,
+    period_ns: int,
+    until_ns: int,
+    clock: Clock,
+    folder: Path,
+) -> pa.Table:
+    """Return the row that says how much of the recording is covered, in ticks."""
+    spawned = [
+        json.loads(meta.read_text("utf-8"))["spawned_ns"] for meta in sorted(folder.glob("window-*.meta.json"))[:1]
+    ]
+    from_ns = windows[0].from_ns if windows else (clock.from_monotonic(spawned[0]) if spawned else 0)
+    covered_ns = sum(max(0, window.until_ns - window.from_ns) for window in windows)
+    expected = max(0, until_ns - from_ns) // period_ns
+    taken = max(0, min(expected, covered_ns // period_ns) - notes.errors)
+    if notes.errors:
+        notes.add(f"py-spy failed to read {notes.errors} samples")
+    if notes.cpu_ns and covered_ns:
+        notes.add(f"py-spy itself used {notes.cpu_ns / covered_ns:.1%} of one core, outside the target")
+    row = {
+        "collector": collector,
+        "pid": pid,
+        "from_ns": from_ns,
+        "until_ns": windows[-1].until_ns if windows else from_ns,
+        "expected": expected,
+        "taken": taken,
+        "lost": expected - taken,
+        "note": "; ".join(notes.sentences) or None,
+    }
+    return RECORDING_QUALITY.from_rows([row])
