@@ -195,7 +195,7 @@ class Held:
         for _attempt in range(1000):
             _ptrace(_INTERRUPT, self.pid)
             while True:
-                pid, status = os.waitpid(self.pid, _WALL)
+                _pid, status = os.waitpid(self.pid, _WALL)
                 if not os.WIFSTOPPED(status):
                     raise Gone
                 if status >> 16:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from perfkit.attach.errors import AttachTimeout, TargetGone
 from perfkit.attach.target import Target, shares_network
+from perfkit.probe import address
 
 _LENGTH = struct.Struct(">I")
 _PEER = struct.Struct("3i")
@@ -82,14 +83,13 @@ class Rendezvous:
                 if target is not None and not target.is_alive():
                     raise TargetGone(target.pid) from None
                 continue
-            peer = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+            peer = _peer(connection)
             connection.settimeout(2.0)
             # The kernel says who is there: another process cannot pass for the target.
             with suppress(OSError):
                 if (target is None or peer == target.pid) and _read(connection, len(self.hello)) == self.hello:
-                    source = probe_source("agent")
-                    connection.sendall(self.answer + _LENGTH.pack(len(source)) + source)
-                    connection.settimeout(None)
+                    connection.sendall(self.answer)
+                    _send_agent(connection)
                     return connection, peer
             connection.close()
         return None
@@ -134,6 +134,33 @@ def rendezvous(target: Target | None) -> Iterator[Rendezvous]:
         listener.close()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def connect(target: Target) -> socket.socket | None:
+    """Return a connection to the probe of a process that imports `perfkit.probe`, None: it does not."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(2.0)
+    with suppress(OSError):
+        connection.connect(address(target.pid))
+        # Credentials of whoever listens: the address alone could be taken by anybody.
+        if _peer(connection) == target.pid:
+            _send_agent(connection)
+            return connection
+    connection.close()
+    return None
+
+
+def _peer(connection: socket.socket) -> int:
+    """Return the process at the other end, as the kernel knows it."""
+    pid: int = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+    return pid
+
+
+def _send_agent(connection: socket.socket) -> None:
+    """Send what is to run in the target."""
+    source = probe_source("agent")
+    connection.sendall(_LENGTH.pack(len(source)) + source)
+    connection.settimeout(None)
 
 
 def probe_source(name: str) -> bytes:

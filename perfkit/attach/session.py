@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.inject import inject
 from perfkit.attach.permission import preflight
-from perfkit.attach.rendezvous import probe_source, rendezvous
+from perfkit.attach.rendezvous import connect, probe_source, rendezvous
 from perfkit.attach.target import Target
 
 _LENGTH = struct.Struct(">I")
@@ -27,7 +27,7 @@ class Session:
 
     Everything the probe did is undone when the session closes, or dies with this process.
 
-    `method` says how the probe got in: blocked_call, pending_call, remote_exec or launched;
+    `method` says how the probe got in: blocked_call, pending_call, remote_exec, launched or imported;
     `stopped_ns` for how long the target's main thread was held for it.
     """
 
@@ -48,12 +48,16 @@ class Session:
 
     @classmethod
     def open(cls, target: Target, *, timeout_s: float = 10.0) -> Self:
-        """Return a session with a probe that was injected into a running process.
+        """Return a session with a probe inside a running process.
+
+        A process that imports `perfkit.probe` is connected to; any other is injected into.
 
         Raises:
             AttachDenied, AlreadyTraced, UnsupportedInterpreter, TargetGone, ...: why not; nothing was touched.
             AttachTimeout: the target did not run our code in time; it was left as it was.
         """
+        if connection := connect(target):
+            return cls(target, connection, method="imported", stopped_ns=0)
         if problem := preflight(target):
             raise problem
         with rendezvous(target) as meeting:

@@ -90,7 +90,7 @@ def inspect(pid: int) -> Target:
     program = _program(pid)
     ours = _same_namespace(pid, "mnt")
     try:
-        executable = Path(os.readlink(f"/proc/{pid}/exe"))
+        executable = Path(f"/proc/{pid}/exe").readlink()
     except FileNotFoundError:
         raise NotPython(pid, program) from None
     except PermissionError:
@@ -240,7 +240,7 @@ def _program(pid: int) -> str:
 def _same_namespace(pid: int, kind: str) -> bool:
     """Whether a process shares a namespace with us; True where we may not know."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+        return Path(f"/proc/{pid}/ns/{kind}").readlink() == Path(f"/proc/self/ns/{kind}").readlink()
     except OSError:
         return True
 

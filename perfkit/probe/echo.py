@@ -1,6 +1,11 @@
 """Answers what it is asked: the smallest recorder, used to test the way to a target and back."""
 
-from typing import Any, Dict, Iterator  # noqa: UP035 - this runs on 3.10 too
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 
 class Recorder:
@@ -9,7 +14,7 @@ class Recorder:
     def __init__(self, probe: Any) -> None:
         self._probe = probe
 
-    def start(self, rows: int = 0, every_s: float = 0.0, payload: str = "") -> Dict[str, Any]:
+    def start(self, rows: int = 0, every_s: float = 0.0, payload: str = "") -> dict[str, Any]:
         """Start sending rows."""
         self._probe.spawn(self._send(rows, every_s, payload))
         return {"rows": rows}
@@ -19,10 +24,10 @@ class Recorder:
             self._probe.emit({"number": number, "payload": payload})
             yield every_s
 
-    def stop(self) -> Dict[str, Any]:
+    def stop(self) -> dict[str, Any]:
         """Return nothing to be told."""
         return {}
 
-    def call(self, **arguments: Any) -> Dict[str, Any]:
+    def call(self, **arguments: Any) -> dict[str, Any]:
         """Return the arguments."""
         return arguments
