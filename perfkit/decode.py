@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from perfkit.clock import Clock
 from perfkit.collectors import Raw, collectors
@@ -104,6 +105,8 @@ def decode(writer: ProfileWriter, clock: Clock, until_ns: int, *, keep_raw: bool
             missing.append(f"what {name} recorded could not be read: {type(error).__name__}: {error}")
             keep_raw = True
     parts.setdefault("events", []).append(EVENTS.from_rows(row for row in events if row["kind"] != "missing"))
+    if "requests" in parts:
+        parts["requests"] = [_within(rows, "intended_ns", until_ns) for rows in parts["requests"]]
     tables = {name: TABLES[name].sorted(pa.concat_tables(chunks)) for name, chunks in parts.items()}
     tables |= symbols.tables()
     described = writer.recording
@@ -127,3 +130,8 @@ def decode(writer: ProfileWriter, clock: Clock, until_ns: int, *, keep_raw: bool
         shutil.rmtree(raw)
         (writer.path / "recording.json").unlink()
     return profile
+
+
+def _within(rows: pa.Table, time: str, until_ns: int) -> pa.Table:
+    """Return the rows of the recording itself: the load runs before and after it."""
+    return rows.filter((pc.field(time) >= 0) & (pc.field(time) <= until_ns))

@@ -46,9 +46,8 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
     program = Path(command[0]).name
     with _writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
-        with launch(command) as (process, session):
-            target = inspect(process.pid)
-            recorder.add(plan_for(target, settings), session)
+        with launch(command) as (_, session):
+            recorder.add(plan_for(session.target, settings), session)
             recorder.run()
         return recorder.finish()
 
