@@ -18,6 +18,8 @@ _SNAPSHOT_WEIGHT = 200.0
 """How many samples a snapshot is worth. Where a thread was is known to a tick, when it ran is known to the
 microsecond; matched with each other, short bursts lose most of their CPU time to their neighbours (errors in
 variables), and only the snapshots, which see both at once, know better."""
+_LOOSE_TICKS = 2.0
+"""How many samples of a cell may be there by chance: its CPU time is not forced on the few others that it has."""
 
 _WAITS = {
     "threading.py": {"wait", "_wait_for_tstate_lock", "join", "acquire"},
@@ -105,7 +107,7 @@ def running_share(
         share = np.divide(found + worth * prior, known, out=prior.copy(), where=known > 0)
         share = np.minimum(1.0, share)
     explained = np.bincount(cells, samples * share[places], minlength=len(available))
-    ratio = np.divide(available, explained, out=np.zeros_like(available), where=explained > 0)
+    ratio = (available + _LOOSE_TICKS) / (explained + _LOOSE_TICKS)
     likely: NDArray[np.float64] = np.minimum(1.0, share[places] * ratio[cells])[entry]
     return likely
 
