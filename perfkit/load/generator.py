@@ -32,7 +32,7 @@ class Generator:
     def __init__(self, options: LoadOptions, finished_request: Callable[[Request], None]) -> None:
         self._options = options
         self._report = finished_request
-        self._mix = Mix(options.routes, f"{options.host}:{options.port}", options.schedule.seed)
+        self._mix = Mix(options.routes, options.authority, options.schedule.seed)
         self._timeout_ns = round(options.timeout_s * 1e9)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()

@@ -84,6 +84,11 @@ class LoadOptions:
         if not 0 <= self.abort_ratio <= 1:
             raise UsageError(f"abort_ratio is a share between 0 and 1, not {self.abort_ratio:g}")
 
+    @property
+    def authority(self) -> str:
+        """Host and port as a URL and the Host header write them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def to_json(self) -> str:
         """Return the options as JSON, which `from_json` reads."""
         return json.dumps(asdict(self), indent=2)

@@ -69,7 +69,7 @@ def run_load(options: LoadOptions, folder: Path | None = None, say: Callable[[st
             if folder is not None:
                 text = json.dumps({**started, "options": json.loads(options.to_json())}, indent=2)
                 (folder / SETTINGS).write_text(text + "\n", "utf-8")
-            (say or _print)(json.dumps({"event": "ready", "target": f"{options.host}:{options.port}", **started}))
+            (say or _print)(json.dumps({"event": "ready", "target": options.authority, **started}))
             return began_ns
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -55,16 +55,18 @@ class Tally:
         """Return the numbers of the run as JSON values; times are in milliseconds.
 
         `own_lateness_ms` is how late the generator dispatched, its own fault. `connection_wait_ms`
-        is how long requests waited for a connection, the target's (or the bound's) doing.
+        is how long requests waited for a connection, the target's (or the bound's) doing. `note` says
+        that the numbers are in doubt, `saturation` that the target was too slow; both are empty else.
         """
         length_s = min(options.schedule.duration_s, (effort.ended_ns - effort.began_ns) / 1e9) or 1e-9
         horizon_ns = effort.began_ns + round(length_s * 1e9)
         due = effort.dispatched + effort.unsent
         sent_in_time = sum(1 for start_ns in self._starts_ns if start_ns <= horizon_ns)
         own_ns = sorted(self._own_ns)
-        late = len(own_ns) - bisect_right(own_ns, round(options.late_after_s * 1e9)) + effort.unsent
+        limit_ns = round(options.late_after_s * 1e9)
+        late = len(own_ns) - bisect_right(own_ns, limit_ns) + effort.unsent
         waits_ns = sorted(self._waits_ns)
-        waited = len(waits_ns) - bisect_right(waits_ns, 1_000_000)
+        waited = len(waits_ns) - bisect_right(waits_ns, limit_ns)
         result: dict[str, Any] = {
             "requests": len(own_ns),
             "due": due,
@@ -87,26 +89,31 @@ class Tally:
             "cpu_cores": round(effort.cpu_s / length_s, 4),
         }
         result["kept_schedule"] = not due or late <= (1 - KEPT_RATIO) * due
-        result["note"] = note(result)
+        result["note"] = _doubt(result)
+        result["saturation"] = _saturation(result)
         return result
 
 
-def note(summary: dict[str, Any]) -> str:
-    """Return one sentence on what kept the load from its schedule, and whose fault it was; empty if nothing did."""
-    parts = []
-    if not summary["kept_schedule"]:
-        parts.append(
-            f"the load generator itself was late: {summary['late_ratio']:.1%} of the requests were dispatched more"
-            f" than {summary['late_after_ms']:g} ms after they were due"
-            f" (at worst {summary['own_lateness_ms'].get('max', 0):.0f} ms), using {summary['cpu_cores']:.2f} cores"
-        )
-    if summary["achieved_per_s"] < KEPT_RATIO * summary["wanted_per_s"] and summary["waited_ratio"] > 1 - KEPT_RATIO:
-        parts.append(
-            f"the target was too slow for {summary['max_connections']} connections: {summary['waited_ratio']:.1%} of"
-            f" the requests waited for one, {summary['achieved_per_s']:.0f} of {summary['wanted_per_s']:.0f} requests/s"
-            " were sent in time"
-        )
-    return "; ".join(parts)
+def _doubt(summary: dict[str, Any]) -> str:
+    """Return one sentence when the generator was late itself, so that its numbers are in doubt; else nothing."""
+    if summary["kept_schedule"]:
+        return ""
+    return (
+        f"the load generator itself was late: {summary['late_ratio']:.1%} of the requests were dispatched more"
+        f" than {summary['late_after_ms']:g} ms after they were due"
+        f" (at worst {summary['own_lateness_ms'].get('max', 0):.0f} ms), using {summary['cpu_cores']:.2f} cores"
+    )
+
+
+def _saturation(summary: dict[str, Any]) -> str:
+    """Return one sentence when the target was too slow for its connections; else nothing."""
+    if summary["waited_ratio"] <= 1 - KEPT_RATIO:
+        return ""
+    return (
+        f"the target was too slow for {summary['max_connections']} connections: {summary['waited_ratio']:.1%} of the"
+        f" requests waited for one, up to {summary['connection_wait_ms']['max']:.0f} ms;"
+        f" {summary['achieved_per_s']:.0f} of {summary['wanted_per_s']:.0f} requests/s were sent in time"
+    )
 
 
 def _percentiles_ms(sorted_ns: list[int]) -> dict[str, float]:
