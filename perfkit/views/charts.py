@@ -43,7 +43,9 @@ def theme(colors: dict[str, Any]) -> dict[str, Any]:
             "gridColor": colors["grid"],
         },
         "axisX": {"grid": False, "domain": True, "domainColor": colors["grid"], "titlePadding": 8},
-        "axisY": {"titleAlign": "left", "titleAnchor": "end", "titleAngle": 0, "titleX": 0, "titleY": -8, "tickCount": 5},
+        "axisY": {
+            "titleAlign": "left", "titleAnchor": "end", "titleAngle": 0, "titleX": 0, "titleY": -8, "tickCount": 5,
+        },
         "legend": {
             "orient": "top", "direction": "horizontal", "title": None, "labelFontSize": 12, "labelLimit": 320,
             "labelColor": colors["ink"], "symbolType": "circle", "symbolSize": 70, "symbolStrokeWidth": 0,

@@ -28,8 +28,8 @@ class Place:
     def html(self) -> str:
         """Return the place as a name with its path below it."""
         path = "" if self.file is None else f"{self.file}:{self.line}" if self.line else self.file
-        below = f'<span class="pk-where">{breakable(path)}</span>' if path else ""
-        return f'<code class="pk-name">{breakable(self.function)}</code>{below}'
+        below = f'<span class="pk-where">{escape(path)}</span>' if path else ""
+        return f'<code class="pk-name">{escape(self.function)}</code>{below}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Chain:
 
     def text(self) -> str:
         """Return the steps on one line."""
-        return " › ".join(self.steps)
+        return " > ".join(self.steps)
 
     def html(self) -> str:
         """Return the steps as code, joined by arrows."""
-        arrow = ' <span class="pk-arrow" aria-hidden="true">›</span> '
-        return f'<span class="pk-chain">{arrow.join(f"<code>{breakable(step)}</code>" for step in self.steps)}</span>'
+        arrow = ' <span class="pk-arrow" aria-hidden="true">&rsaquo;</span> '
+        return f'<span class="pk-chain">{arrow.join(f"<code>{escape(step)}</code>" for step in self.steps)}</span>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Spark:
         if len(self.values) < 2:
             return ""
         width, height = 96.0, 22.0
-        top = max(max(self.values), 1e-12)
+        top = max(*self.values, 1e-12)
         step = width / (len(self.values) - 1)
         points = [
             f"{round(i * step, 1):g},{round(height - 1 - max(v, 0) / top * (height - 3), 1):g}"
@@ -90,7 +90,8 @@ class Spark:
         return (
             f'<svg class="pk-spark" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
             f'aria-hidden="true"><polygon points="0,{height:g} {line} {width:g},{height:g}" fill="currentColor" '
-            f'fill-opacity=".14"/><polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>'
+            f'fill-opacity=".14"/><polyline points="{line}" fill="none" stroke="currentColor" '
+            f'stroke-width="1.5"/></svg>'
         )
 
 
@@ -156,16 +157,13 @@ class PlainTable:
         """Return the table in columns of plain text."""
         cells = [list(self.headers), *([_text(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.headers))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
         return "\n".join([*([self.caption] if self.caption else []), *lines, *self.notes])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {"text/html": self.html(), "text/plain": self.text()}
-
-
-def breakable(text: str) -> str:
-    """Return escaped text that may be broken after the separators of paths and dotted names."""
-    return escape(text).replace("/", "/<wbr>").replace(".", ".<wbr>").replace("_", "_<wbr>")
 
 
 def _html(cell: Cell) -> str:

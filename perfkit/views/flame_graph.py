@@ -22,7 +22,8 @@ Frame = tuple[str, str, str]
 """Function, place as `file:line`, kind."""
 
 _CPU = """
-select list({'function': f.function, 'file': f.file, 'line': null::int, 'kind': f.kind} order by b.pos) as frames, w.weight
+select list({'function': f.function, 'file': f.file, 'line': null::int, 'kind': f.kind} order by b.pos) as frames,
+    w.weight
 from (
     select stack_id, sum(weight_ns)::bigint as weight from cpu_samples c join threads t using (thread_id)
     where t.pid = $pid and ($idle or coalesce(c.active, true)) group by stack_id
@@ -96,7 +97,9 @@ def survivor_flame_graph(
     stacks = profile.sql(_SURVIVORS, pid=chosen_pid(profile, pid), warmup_ns=int(warmup_s * 1e9))
     if stacks.empty:
         return Note("Nothing was recorded: no traced allocation made after the warm-up was still alive at the end.")
-    return flame_graph(_weighted(stacks), unit="bytes", label="Living bytes by the stack that allocated them", least=least)
+    return flame_graph(
+        _weighted(stacks), unit="bytes", label="Living bytes by the stack that allocated them", least=least
+    )
 
 
 def flame_graph(
@@ -174,7 +177,7 @@ def _place(file: str | None, line: float | None) -> str:
     """Return `file:line`, or as much as is known of it."""
     if not file:
         return ""
-    return f"{file}:{int(line)}" if line and line == line else file  # noqa: PLR0124 - NaN is not equal to itself
+    return f"{file}:{int(line)}" if line and line > 0 else file
 
 
 def _top(stacks: list[tuple[tuple[Frame, ...], int]], total: int, unit: str, rows: int = 15) -> PlainTable:

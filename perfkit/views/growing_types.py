@@ -13,7 +13,8 @@ filled as (
     from (select distinct type from kept) t cross join rungs r left join kept k on k.type = t.type and k.rung = r.rung
 )
 select type, list(objects order by rung) as objects, last(size_bytes order by rung) - first(size_bytes order by rung)
-    as grown_bytes, last(objects order by rung) - first(objects order by rung) as grown, max(at_ns) - min(at_ns) as span_ns
+    as grown_bytes, last(objects order by rung) - first(objects order by rung) as grown,
+    max(at_ns) - min(at_ns) as span_ns
 from filled group by type having grown > 0 order by grown desc, type limit $top
 """
 

@@ -32,15 +32,14 @@ ranked as (
 select steps.at_ns, case when r.place <= $top then r.name else 'everything else' end as what,
     min(r.place)::bigint as place, sum(h.size_bytes)::bigint as bytes
 from steps
-join heap_survival h on h.pid = $pid and h.allocated_ns <= steps.at_ns and (h.freed_ns is null or h.freed_ns > steps.at_ns)
+join heap_survival h on h.pid = $pid and h.allocated_ns <= steps.at_ns
+    and (h.freed_ns is null or h.freed_ns > steps.at_ns)
 join site using (stack_id) join ranked r using (name)
 group by all order by steps.at_ns, place
 """
 
 
-def heap_over_time(
-    profile: Profile, *, pid: int | None = None, top: int = 5
-) -> "alt.Chart | alt.LayerChart | Note":
+def heap_over_time(profile: Profile, *, pid: int | None = None, top: int = 5) -> "alt.Chart | alt.LayerChart | Note":
     """Return the bytes that are alive over time, stacked by the line of the program that allocated them.
 
     Args:

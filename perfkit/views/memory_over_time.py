@@ -68,7 +68,9 @@ def memory_over_time(
     layers: list[alt.Chart] = []
     if warmup_s > 0:
         shade = pd.DataFrame({"from": [0.0], "until": [warmup_s / per]})
-        layers.append(alt.Chart(shade).mark_rect(style="warmup").encode(x=alt.X("from:Q", title=time_title), x2="until:Q"))
+        layers.append(
+            alt.Chart(shade).mark_rect(style="warmup").encode(x=alt.X("from:Q", title=time_title), x2="until:Q")
+        )
     layers.append(lines)
     if limit is not None and shows_limit:
         line = pd.DataFrame({"size": [limit / divisor], "text": [f"limit {bytes_text(limit)}"]})
@@ -101,5 +103,5 @@ def _limit_bytes(profile: Profile, pid: int) -> int | None:
 def _subtitle(resident: "pd.DataFrame", limit: int | None) -> str:
     """Return what the curve says in words."""
     first, last = resident["bytes"].iloc[0], resident["bytes"].iloc[-1]
-    ends = f"No limit was set." if limit is None else f"The limit is {bytes_text(limit)}."
+    ends = "No limit was set." if limit is None else f"The limit is {bytes_text(limit)}."
     return f"{resident['what'].iloc[0]}: {bytes_text(first)} at the start, {bytes_text(last)} at the end. {ends}"

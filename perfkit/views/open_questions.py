@@ -20,7 +20,9 @@ def open_questions(findings: Sequence[Finding]) -> PlainTable | Note:
     ]
     if not rows:
         return Note("No rule looked at this recording, so there is nothing to change our mind about.")
-    return PlainTable(("verdict", "rule", "confidence", "what would change it"), rows, numbers=frozenset({"confidence"}))
+    return PlainTable(
+        ("verdict", "rule", "confidence", "what would change it"), rows, numbers=frozenset({"confidence"})
+    )
 
 
 def next_steps(findings: Sequence[Finding]) -> PlainTable | Note:

@@ -9,10 +9,10 @@ _SURVIVORS = """
 with survivors as (
     select stack_id, sum(size_bytes) filter (where freed_ns is null) as alive_bytes,
         sum(allocations) filter (where freed_ns is null) as alive,
-        sum(size_bytes) as made_bytes, count(distinct allocated_ns) filter (where freed_ns is null) as intervals
+        sum(size_bytes) as made_bytes
     from heap_survival where pid = $pid and allocated_ns > $warmup_ns group by stack_id having alive_bytes > 0
 )
-select s.stack_id, alive_bytes::double as alive_bytes, alive::double as alive, made_bytes::double as made_bytes, intervals,
+select s.stack_id, alive_bytes::double as alive_bytes, alive::double as alive, made_bytes::double as made_bytes,
     list({'function': f.function, 'file': f.file, 'line': f.line, 'kind': f.kind} order by b.pos) as frames
 from survivors s join stack_frames b using (stack_id) join frames f using (frame_id)
 group by all order by alive_bytes desc, s.stack_id limit $top

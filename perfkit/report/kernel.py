@@ -1,0 +1,127 @@
+"""The only place that starts a kernel and runs a notebook's cells in it.
+
+The kernel is this very interpreter (no kernel spec has to be installed), it talks over a Unix
+socket (no TCP port, no warning about it), and its IPython knows no start-up files and no
+history, so that every run is like every other.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CELL_TIMEOUT_S = 600
+START_TIMEOUT_S = 60
+
+
+class Execution:
+    """A notebook that is being run in the background."""
+
+    def __init__(self, notebook: Any) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="perfkit-notebook")
+        self._future = self._pool.submit(_run, notebook)
+
+    def finish(self) -> str | None:
+        """Wait for the end; return why it stopped early, or None. The outputs are in the notebook."""
+        return self._future.result()
+
+    def close(self) -> None:
+        """Wait for the kernel to be gone."""
+        self._pool.shutdown(wait=True)
+
+
+@contextmanager
+def execution(notebook: Any) -> Iterator[Execution]:
+    """Run a notebook in place while the caller does something else; the kernel is gone afterwards."""
+    running = Execution(notebook)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def _run(notebook: Any) -> str | None:
+    """Run every cell and return why it stopped early, or None."""
+    _skip_slow_imports()
+    import asyncio
+
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    class ThisInterpreter(KernelSpecManager):  # type: ignore[misc]
+        """Knows one kernel: the interpreter that perfkit runs in."""
+
+        def get_kernel_spec(self, kernel_name: str) -> Any:
+            """Return the only kernel there is."""
+            argv = [sys.executable, "-m", "perfkit.report.kernel", "-f", "{connection_file}"]
+            return KernelSpec(argv=argv, display_name=kernel_name, language="python")
+
+    # Unix socket paths are at most 104 bytes long on some systems: a short folder, whatever TMPDIR says.
+    folder = Path(tempfile.mkdtemp(prefix="pk-", dir="/tmp" if Path("/tmp").is_dir() else None))  # noqa: S108
+    try:
+        manager = AsyncKernelManager(
+            transport="ipc",
+            ip=str(folder / "k"),
+            connection_file=str(folder / "kernel.json"),
+            kernel_spec_manager=ThisInterpreter(data_dir=str(folder)),
+        )
+        client = NotebookClient(
+            notebook, km=manager, timeout=CELL_TIMEOUT_S, startup_timeout=START_TIMEOUT_S, record_timing=False
+        )
+        environment = dict(os.environ) | {
+            "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_DATA_DIR": str(folder),
+            "PYTHONHASHSEED": "0",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+
+        async def run() -> None:
+            try:
+                await client.async_execute(env=environment)
+            finally:
+                if manager.has_kernel:
+                    await manager.shutdown_kernel(now=True)
+                manager.cleanup_connection_file()
+
+        with warnings.catch_warnings():
+            # jupyter_client and zmq warn about their own event loops; nothing a reader of a report could act on.
+            warnings.simplefilter("ignore")
+            asyncio.run(run())
+    except CellExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except CellTimeoutError:
+        return f"a cell took longer than {CELL_TIMEOUT_S} seconds"
+    except DeadKernelError:
+        return "its process died"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _skip_slow_imports() -> None:
+    """Keep jsonschema from loading a grammar that costs it 1.7 s where JupyterLab is installed.
+
+    It is used to check one string format (IRI) that notebooks do not have, and jsonschema does
+    without it when it cannot be imported: https://github.com/python-jsonschema/jsonschema/issues/1428
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Start the kernel itself: what `get_kernel_spec` names."""
+    _skip_slow_imports()
+    from ipykernel.kernelapp import launch_new_instance
+
+    launch_new_instance(["--HistoryManager.enabled=False", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
