@@ -223,7 +223,9 @@ def _complete_ids(pid: int, threads: list[dict[str, Any]]) -> None:
     is learned from the main thread, whose id is the process's, and checked against /proc/PID/task.
     """
     unknown = [thread for thread in threads if thread.get("os_thread_id") is None]
+    # Nameless when the program never imported `threading`; then it has one thread.
     main = next((thread for thread in unknown if thread.get("thread_name") == "MainThread"), None)
+    main = unknown[0] if main is None and len(unknown) == 1 else main
     if main is None:
         return
     try:
