@@ -147,7 +147,7 @@ def growing_types(census: pd.DataFrame, rate: float = 0.05) -> list[TypeGrowth]:
     sizes = own.pivot_table(index="type", columns="rung", values="size_bytes", aggfunc="sum").reindex_like(objects)
     time = own.groupby("rung")["at_ns"].min().sort_index().to_numpy(np.float64) / 1e9
     counts, bytes_ = objects.to_numpy(np.float64), sizes.to_numpy(np.float64)
-    p = np.array([mann_kendall(row) if row[-1] > row[0] else 1.0 for row in counts])
+    p = np.array([mann_kendall(row, independent=True) if row[-1] > row[0] else 1.0 for row in counts])
     found = [
         TypeGrowth(
             type=str(objects.index[row]),
@@ -181,7 +181,7 @@ def growing_containers(sizes: pd.DataFrame, load: "Load | None" = None, rate: fl
         if len(rows) >= MIN_RUNGS and rows["rung"].iloc[-1] == newest:
             items = rows["items"].to_numpy(np.float64)
             seen.append((str(name), rows, items))
-            p.append(mann_kendall(items) if items[-1] > items[0] else 1.0)
+            p.append(mann_kendall(items, independent=True) if items[-1] > items[0] else 1.0)
     found = [
         _container(*seen[number], p=p[number], load=load) for number in np.flatnonzero(discoveries(p, rate)).tolist()
     ]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
-from perfkit.analysis.trends import Slope, floor, persistence, theil_sen
+from perfkit.analysis.trends import Slope, floor, mann_kendall, persistence, theil_sen
 from perfkit.profile import Profile
 
 MIN_READINGS = 8
@@ -15,9 +15,14 @@ MIN_READINGS = 8
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How the floor of one reading grows. `noise_bytes` is the median distance of the readings from the line."""
+    """How the floor of one reading grows.
+
+    `p_rising` is the chance of such a rise when the lowest readings of the blocks are
+    independent; `noise_bytes` the median distance of the readings from the line.
+    """
 
     slope: Slope
+    p_rising: float
     last_third: Slope
     persistence_ratio: float
     shape: Shape
@@ -135,6 +140,7 @@ def growth(readings: pd.DataFrame, column: str) -> Growth | None:
     last, ratio = persistence(time, values)
     return Growth(
         slope=slope,
+        p_rising=mann_kendall(values, independent=True),
         last_third=last,
         persistence_ratio=ratio,
         shape=shape(time, values),

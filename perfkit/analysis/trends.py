@@ -91,7 +91,7 @@ def theil_sen(time_s: ArrayLike, values: ArrayLike, confidence: float = 0.95) ->
     return Slope(min(low, estimate), estimate, max(high, estimate), p, len(time))
 
 
-def mann_kendall(values: ArrayLike) -> float:
+def mann_kendall(values: ArrayLike, *, independent: bool = False) -> float:
     """Return the probability of so many increases if the series had no upward trend (one-sided).
 
     Exact for up to 40 readings without autocorrelation: n readings that only ever rise have
@@ -100,6 +100,9 @@ def mann_kendall(values: ArrayLike) -> float:
 
     Args:
         values: n readings in the order of time.
+        independent: do not correct for autocorrelation. For censuses that are seconds apart:
+            what one request holds is gone at the next, while the number of what stays wanders
+            around its line like every sum of random arrivals, which the correction would punish.
 
     Raises:
         TooFewPoints: n is less than 3.
@@ -114,9 +117,11 @@ def mann_kendall(values: ArrayLike) -> float:
         raise TooFewPoints(len(y), MIN_POINTS)
     if np.ptp(y) == 0:
         return 1.0
-    index = np.arange(len(y), dtype=np.float64)
-    slope = float(stats.theilslopes(y, index).slope)
-    return _p_of_increase(_kendall_s(y), len(y), variance_inflation(y - slope * index))
+    inflation = 1.0
+    if not independent:
+        index = np.arange(len(y), dtype=np.float64)
+        inflation = variance_inflation(y - float(stats.theilslopes(y, index).slope) * index)
+    return _p_of_increase(_kendall_s(y), len(y), inflation)
 
 
 def variance_inflation(residuals: ArrayLike) -> float:

@@ -45,6 +45,8 @@ class MemoryGrowth:
     """Growth above 64 KiB per minute counts whatever the limit is."""
     min_count: int = 10
     """Threads or descriptors that must have been added before they are called a leak."""
+    max_p: float = 0.001
+    """Largest chance of such a rise without a trend, where few series are asked and nothing else speaks for one."""
 
     def check(self, profile: Profile) -> list[Finding]:
         """Return one finding per process."""
@@ -91,9 +93,9 @@ class MemoryGrowth:
             ("thread_leak", "threads", evidence.threads),
             ("fd_leak", "open descriptors", evidence.descriptors),
         ):
-            if growth is None or not growth.keeps_growing or growth.shape.name not in ("linear", "unclear"):
+            if growth is None or growth.persistence_ratio < 0.5 or growth.p_rising > self.max_p:
                 continue
-            if growth.last - growth.first < self.min_count or growth.slope.p > 0.001:
+            if growth.last - growth.first < self.min_count or growth.shape.filled or growth.shape.name == "step":
                 continue
             if held is not None and held.items_per_s.estimate > 3 * growth.slope.estimate:
                 continue  # a few descriptors beside a much faster pile: not the cause
@@ -199,9 +201,10 @@ class MemoryGrowth:
         """Return the finding when containers grew but slow down, or follow the load."""
         gate = self.gate_bytes_per_s(evidence)
         for held in (each for each in evidence.containers if each.owner and not each.keeps_growing):
-            sites = _ranked(evidence, held)
+            kinds = {each.type for each in evidence.types}
+            sites = [each for each in _ranked(evidence, held) if _leaves_per_item(each, held) in range(1, 50)]
             rate = _rate(evidence, sites, held)
-            if rate is None or rate.estimate < gate:
+            if rate is None or rate.estimate < gate or held.p > self.max_p or not (sites or held.item_type in kinds):
                 continue
             name = _name(held.owner, held.type)
             if held.follows_load:
@@ -303,6 +306,7 @@ class MemoryGrowth:
             if each is not None
             and each.keeps_growing
             and each.slope.estimate >= gate
+            and each.slope.p <= self.max_p
             and each.slope.estimate * each.window_s >= 3 * each.noise_bytes
         ]
 
@@ -336,10 +340,14 @@ def _ranked(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
     growing = [each for each in evidence.sites if each.keeps_growing]
 
     def key(each: SiteGrowth) -> tuple[bool, float]:
-        per_item = each.objects_per_s.estimate / held.items_per_s.estimate
-        return per_item < 0.5, -each.bytes_per_s.estimate
+        return _leaves_per_item(each, held) < 1, -each.bytes_per_s.estimate
 
     return sorted(growing, key=key)
+
+
+def _leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
+    """Return how many survivors a site leaves per item of a container, to the nearest number."""
+    return round(site.objects_per_s.estimate / held.items_per_s.estimate) if held.items_per_s.estimate > 0 else 0
 
 
 def _rate(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth) -> Slope | None:
