@@ -230,11 +230,12 @@ def _os_tids(dumps: list[dict[str, Any]], pid: int) -> dict[int, list[tuple[int,
     seen: dict[int, list[tuple[int, int, str | None]]] = {}
     for dump in dumps:
         for thread in dump["threads"]:
-            os_tid = thread.get("os_thread_id")
-            if os_tid is None and thread.get("thread_name") == "MainThread":
-                os_tid = pid
+            os_tid, name = thread.get("os_thread_id"), thread.get("thread_name")
+            os_tid = pid if os_tid is None and name == "MainThread" else os_tid
+            # Names come from the module `threading`, which the target may never have imported.
+            name = "MainThread" if name is None and os_tid == pid else name
             if os_tid is not None:
-                seen.setdefault(thread["thread_id"], []).append((dump["at_ns"], os_tid, thread.get("thread_name")))
+                seen.setdefault(thread["thread_id"], []).append((dump["at_ns"], os_tid, name))
     return seen
 
 
