@@ -20,6 +20,7 @@ from perfkit.scenarios import Scenario
 
 _READY_S = 20.0
 _STOP_S = 10.0
+_HURRY_S = 2.0
 _LAST_LINES = 8
 
 # Runs before the part itself, in the same process: asks the kernel to end it when its parent dies, and
@@ -102,9 +103,12 @@ class Part:
 
     def stop(self) -> list[str]:
         """End it and return the lines it said after it was ready; kills it if it does not listen."""
-        if self.is_running():
-            self._process.terminate()
-        return self.wait(_STOP_S)
+        for within_s in (_STOP_S, _HURRY_S):  # the first request may drain, the second one asks not to
+            if self.is_running():
+                self._process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(within_s)
+        return self.wait(_HURRY_S)
 
     def wait(self, within_s: float) -> list[str]:
         """Wait for its end, which is brought about after `within_s`, and return its remaining lines."""
@@ -113,7 +117,7 @@ class Part:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(_STOP_S)
+        self._reader.join(_HURRY_S)
         lines = []
         with suppress(Empty):
             while (line := self._lines.get_nowait()) is not None:

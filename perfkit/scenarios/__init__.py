@@ -20,11 +20,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from perfkit.errors import UnknownName, UsageError
+from perfkit.errors import PerfkitError, UnknownName, UsageError
 from perfkit.load.options import LoadOptions, Route
 from perfkit.load.schedule import Schedule
 from perfkit.load.slo import Slo
 from perfkit.proxy.config import BadConfig, Config
+from perfkit.proxy.upstream import Settings as UpstreamSettings
 
 T = TypeVar("T")
 
@@ -179,10 +180,13 @@ def _from_tree(name: str, tree: dict[str, Any]) -> Scenario:
             expect={rule: _expectation(answer) for rule, answer in tree.get("expect", {}).items()},
         )
         Config.from_mapping(scenario.proxy_config("127.0.0.1:9"))
+        UpstreamSettings().changed(dict(scenario.upstream))
         scenario.load.options("127.0.0.1", 9)
     except BadConfig as error:
         raise BadScenario(name, f"[proxy] {error}", error.hint) from error
-    except (TypeError, AttributeError) as error:
+    except PerfkitError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
         raise BadScenario(name, f"has a value of the wrong type: {error}") from error
     return scenario
 
