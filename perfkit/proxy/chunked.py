@@ -6,8 +6,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 _FORBIDDEN_TRAILERS = frozenset(
     b"transfer-encoding content-length host content-encoding content-type content-range trailer te connection"
-    b" keep-alive upgrade proxy-connection authorization proxy-authorization cookie set-cookie expect max-forwards cache-control"
-    b" range location date age vary via x-forwarded-for traceparent tracestate x-proxy-trace".split()
+    b" keep-alive upgrade proxy-connection authorization proxy-authorization cookie set-cookie expect max-forwards"
+    b" cache-control range location date age vary via x-forwarded-for traceparent tracestate x-proxy-trace".split()
 )
 _SIZE, _DATA, _AFTER_DATA, _TRAILERS = range(4)
 _HEX = frozenset(b"0123456789abcdefABCDEF")

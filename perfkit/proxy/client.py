@@ -191,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         self._reader = ChunkedReader() if request.chunked else None
         self.deadline = proxy.now + proxy.timeouts.body_s
         if exchange.buffered:
-            if request.expects_continue and not rest:
+            if request.expects_continue:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if rest:
                 self._read_body(rest)
