@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ITERATIONS = 60
-_WAIT_PRIOR, _WAIT_SNAPSHOTS = 0.02, 10.0
+_WAIT_PRIOR, _WAIT_SNAPSHOTS = 0.02, 1.0
 """How busy a known wait is thought to be, and how many snapshots that belief is worth: little, so that a thread
 which never rests is believed to run though it is only ever seen in `select`."""
 _OTHER_SNAPSHOTS = 0.5
@@ -31,7 +31,23 @@ _WAITS = {
     "concurrent/futures/thread.py": {"_worker"},
     "multiprocessing/connection.py": {"_recv", "wait"},
     "multiprocessing/popen_fork.py": {"poll"},
-    "asyncio/runners.py": {"run"},
+}
+"""Leaf functions of the standard library in which a thread waits. Source: py-spy's
+`_heuristic_is_thread_idle` (python_spy.rs) knows `wait`, `select` and `poll`; the others are the frames of
+their files that block in C. Not `run` of asyncio, where uvloop is seen: it works there as well."""
+_LOOSE_TICKS = 2.0
+"""How many samples of a cell may be there by chance: its CPU time is not forced on the few others that it has."""
+
+_WAITS = {
+    "threading.py": {"wait", "_wait_for_tstate_lock", "join", "acquire"},
+    "selectors.py": {"select"},
+    "queue.py": {"get"},
+    "socket.py": {"accept", "readinto"},
+    "subprocess.py": {"_try_wait", "_wait"},
+    "socketserver.py": {"serve_forever"},
+    "concurrent/futures/thread.py": {"_worker"},
+    "multiprocessing/connection.py": {"_recv", "wait"},
+    "multiprocessing/popen_fork.py": {"poll"},
 }
 """Leaf functions of the standard library in which a thread waits. `run` of asyncio is where uvloop, which has
 no Python frames, is seen. Source: py-spy's `_heuristic_is_thread_idle` (python_spy.rs), which knows `wait`,

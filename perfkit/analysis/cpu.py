@@ -7,7 +7,7 @@ Any of them may be cut or missing; what is left is decoded and the note says wha
 
 import csv
 import json
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,7 @@ def samples(
     period_ns = 1_000_000_000 // rate_hz
     dumps = list(_dumps(folder / "dumps.ndjson", clock))
     times, readings_ns = _thread_times(folder / "threads.csv", clock)
-    spans = _Spans(pid, symbols, _os_tids(dumps, pid), times, until_ns)
+    spans = _Spans(pid, symbols, _os_tids(dumps, pid), [dump["at_ns"] for dump in dumps], times)
     for window in windows:
         spans.add(window)
     columns = spans.on_grid(period_ns)
@@ -247,14 +247,14 @@ class _Spans:
         pid: int,
         symbols: Symbols,
         seen: dict[int, list[tuple[int, int, str | None]]],
+        dumped_ns: list[int],
         times: dict[int, ThreadTimes],
-        until_ns: int,
     ) -> None:
         self._pid = pid
         self._symbols = symbols
         self._seen = seen
+        self._dumped_ns = dumped_ns
         self._times = times
-        self._until_ns = until_ns
         self._threads: dict[tuple[int, int | None], int] = {}
         self._stacks: dict[tuple[int, ...], int] = {}
         self._rows: list[tuple[int, int, int, int]] = []
@@ -271,10 +271,7 @@ class _Spans:
             if end_ns <= start_ns:
                 continue
             thread_id = self._thread(interval, start_ns)
-            os_tid = self.os_tids.get(thread_id)
-            # py-spy leaves the last stack of a thread that ended open until the window ends.
-            if os_tid in self._times and (gone_ns := self._times[os_tid].gone_ns) is not None:
-                end_ns = min(end_ns, gone_ns)
+            end_ns = min(end_ns, self._gone_ns(interval.tid, thread_id, start_ns, end_ns))
             self._rows.append((start_ns, end_ns, thread_id, self._stack(interval.frames)))
 
     def on_grid(self, period_ns: int) -> dict[str, Any]:
@@ -288,9 +285,24 @@ class _Spans:
             "stack_id": columns[rows, 3][order],
         }
 
+    def _gone_ns(self, tid: int, thread_id: int, start_ns: int, end_ns: int) -> int:
+        """Return when a thread was missing for the first time, at most `end_ns`.
+
+        py-spy leaves the last stack of a thread that ended open until the window ends.
+        """
+        thread = self._times.get(self.os_tids.get(thread_id, -1))
+        if thread is not None:
+            return end_ns if thread.gone_ns is None else thread.gone_ns
+        seen = self._seen.get(tid)
+        last_ns = seen[-1][0] if seen else start_ns
+        after = bisect_right(self._dumped_ns, max(last_ns, start_ns))
+        return self._dumped_ns[after] if after < len(self._dumped_ns) else end_ns
+
     def _thread(self, interval: Interval, at_ns: int) -> int:
         """Return the number of the thread that had this pthread id at that time."""
-        nearest = min(self._seen.get(interval.tid, ()), key=lambda row: abs(row[0] - at_ns), default=None)
+        seen = self._seen.get(interval.tid, [])
+        after = bisect_left(seen, at_ns, key=lambda row: row[0])
+        nearest = min(seen[max(0, after - 1) : after + 1], key=lambda row: abs(row[0] - at_ns), default=None)
         os_tid, name = (None, None) if nearest is None else nearest[1:]
         key = (interval.tid, os_tid)
         if key not in self._threads:
