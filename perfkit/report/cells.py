@@ -23,6 +23,7 @@ class Section:
     anchor: str
     title: str
     blocks: list[Any] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -81,9 +82,7 @@ def sections_of(notebook: Any, drawings: Drawings, redactor: Redactor) -> list[S
                 if html := _output(output, drawings, redactor):
                     sections[-1].blocks.append(clean(html, redactor))
             if cell.source.strip():
-                code = escape(redactor.text(cell.source))
-                fold = f'<details class="fold code"><summary>Show the code</summary><pre>{code}</pre></details>'
-                sections[-1].blocks.append(clean(fold, redactor))
+                sections[-1].code.append(redactor.text(cell.source))
     return [section for section in sections if section.blocks]
 
 

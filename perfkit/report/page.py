@@ -111,7 +111,7 @@ def _facts(finding: Finding | None, redactor: Redactor) -> list[dict[str, Any]]:
     """Return what a finding names, for the box at the top."""
     if finding is None:
         return []
-    facts = []
+    facts: list[dict[str, Any]] = []
     if finding.measured is not None and finding.rate_bytes_per_s is None:
         facts.append({"label": "measured", "html": value_text(finding.measured, finding.unit)})
         if finding.limit is not None:
@@ -119,7 +119,7 @@ def _facts(finding: Finding | None, redactor: Redactor) -> list[dict[str, Any]]:
     if table := evidence_table(finding):
         for label, cell in table.rows:
             shown = escape(cell) if isinstance(cell, str) else cell.html() if cell else ""
-            facts.append({"label": label, "html": clean(shown, redactor)})
+            facts.append({"label": str(label), "html": clean(shown, redactor)})
     return facts
 
 

@@ -42,14 +42,14 @@ def theme(colors: dict[str, Any]) -> dict[str, Any]:
             "titleFontWeight": "normal", "labelColor": colors["muted"], "titleColor": colors["muted"],
             "gridColor": colors["grid"],
         },
-        "axisX": {"grid": False, "domain": True, "domainColor": colors["grid"], "titlePadding": 8},
+        "axisX": {"grid": False, "domain": True, "domainColor": colors["grid"], "titlePadding": 8, "tickCount": 8},
         "axisY": {
             "titleAlign": "left", "titleAnchor": "end", "titleAngle": 0, "titleX": 0, "titleY": -8, "tickCount": 5,
         },
         "legend": {
             "orient": "top", "direction": "horizontal", "title": None, "labelFontSize": 12, "labelLimit": 320,
             "labelColor": colors["ink"], "symbolType": "circle", "symbolSize": 70, "symbolStrokeWidth": 0,
-            "offset": 22, "padding": 0, "columnPadding": 16,
+            "offset": 28, "padding": 0, "columnPadding": 16, "rowPadding": 5,
         },
         "range": {"category": colors["palette"]},
         "line": {"strokeWidth": 1.8, "strokeJoin": "round"},
@@ -79,6 +79,13 @@ def present(
         description=f"{title}. {subtitle}".removesuffix(" "),
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
     )
+
+
+def line_legend() -> "alt.Legend":
+    """Return a legend whose symbols are pieces of a line."""
+    import altair as alt
+
+    return alt.Legend(symbolType="stroke", symbolStrokeWidth=3, symbolSize=180)
 
 
 def time_unit(duration_s: float) -> tuple[float, str]:

@@ -66,6 +66,23 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A cell: a number, and how sure it is."""
+
+    value: str
+    interval: str = ""
+
+    def text(self) -> str:
+        """Return both on one line."""
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+    def html(self) -> str:
+        """Return the number in bold with its interval below it."""
+        below = f'<span class="pk-where">{escape(self.interval)}</span>' if self.interval else ""
+        return f'<b class="pk-figure">{escape(self.value)}</b>{below}'
+
+
+@dataclass(frozen=True, slots=True)
 class Spark:
     """A cell: a small curve of values over time, without axes."""
 
@@ -111,7 +128,7 @@ class Badge:
         return f'<span class="pk-badge pk-{known}">{escape(self.verdict)}</span>'
 
 
-Cell = str | None | Place | Chain | Bar | Spark | Badge
+Cell = str | None | Place | Chain | Bar | Estimate | Spark | Badge
 
 
 @dataclass(frozen=True, slots=True)

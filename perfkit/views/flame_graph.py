@@ -194,9 +194,13 @@ def _top(stacks: list[tuple[tuple[Frame, ...], int]], total: int, unit: str, row
         function, place, _ = frame
         share = own[frame] / total if total else 0.0
         cells.append(
-            [Place(function, place or None), Bar(text(own[frame]), share), percent_text(share), text(whole[frame])]
+            [
+                Place(function, place or None),
+                Bar(f"{text(own[frame])}, {percent_text(share)}", share),
+                text(whole[frame]),
+            ]
         )
-    headers = ("function", "self", "share", "total")
+    headers = ("function", "self", "total")
     return PlainTable(headers, cells, numbers=frozenset(headers[1:]), caption=f"Largest by own {_WHAT.get(unit, unit)}")
 
 

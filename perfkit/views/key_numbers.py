@@ -43,12 +43,10 @@ def _requests(profile: Profile) -> list[list[Cell]]:
         return []
     p50, p95, p99 = (seconds_text(value / 1e9) for value in row["q"])
     rate = f"{three_digits(row['requests'] / profile.duration_s)} per second" if profile.duration_s else ""
+    failed = f"{percent_text(row['failed'] / row['requests'])} failed ({count_text(row['failed'])})"
     return [
-        ["requests", count_text(row["requests"]), rate],
-        ["failed requests", percent_text(row["failed"] / row["requests"]), f"{count_text(row['failed'])} of them"],
-        ["latency, median", p50, "from the intended start"],
-        ["latency, 95th percentile", p95, ""],
-        ["latency, 99th percentile", p99, ""],
+        ["requests", count_text(row["requests"]), ", ".join(part for part in (rate, failed) if part)],
+        ["latency, median", p50, f"p95 {p95}, p99 {p99}; from the intended start"],
     ]
 
 
@@ -60,9 +58,9 @@ def _memory(profile: Profile, pid: int) -> list[list[Cell]]:
     change = row["last_bytes"] - row["first_bytes"]
     sign = "+" if change > 0 else ""
     limit = "no limit set" if row.isna()["limit_bytes"] else f"limit {bytes_text(row['limit_bytes'])}"
+    between = f"{bytes_text(row['first_bytes'])} at the start, {bytes_text(row['last_bytes'])} at the end"
     return [
-        ["resident memory at the start", bytes_text(row["first_bytes"]), ""],
-        ["resident memory at the end", bytes_text(row["last_bytes"]), f"{sign}{bytes_text(change)}"],
+        ["resident memory, change", f"{sign}{bytes_text(change)}", between],
         ["resident memory, highest", bytes_text(row["peak_bytes"]), limit],
     ]
 
@@ -73,10 +71,8 @@ def _heap(profile: Profile, pid: int) -> list[list[Cell]]:
     if row.isna()["traced_bytes"] or not row["traced_bytes"]:
         return []
     share = percent_text(row["alive_bytes"] / row["traced_bytes"])
-    return [
-        ["allocated while recorded", bytes_text(row["traced_bytes"]), ""],
-        ["still alive at the end", bytes_text(row["alive_bytes"]), f"{share} of what was allocated"],
-    ]
+    made = bytes_text(row["traced_bytes"])
+    return [["allocated and still alive", bytes_text(row["alive_bytes"]), f"{share} of the {made} that were allocated"]]
 
 
 def _cpu(profile: Profile, pid: int) -> list[list[Cell]]:
@@ -84,10 +80,6 @@ def _cpu(profile: Profile, pid: int) -> list[list[Cell]]:
     row = profile.sql(_CPU, pid=pid).iloc[0]
     if row.isna()["span_ns"] or not row["span_ns"]:
         return []
-    rows: list[list[Cell]] = [
-        ["CPUs in use", three_digits(row["cpu_ns"] / row["span_ns"]), "user and system"],
-        ["threads, most at a time", count_text(row["threads"]), ""],
-    ]
-    if not row.isna()["descriptors"]:
-        rows.append(["open descriptors, most at a time", count_text(row["descriptors"]), ""])
-    return rows
+    threads = f"{count_text(row['threads'])} threads"
+    descriptors = "" if row.isna()["descriptors"] else f", {count_text(row['descriptors'])} open descriptors"
+    return [["CPUs in use", three_digits(row["cpu_ns"] / row["span_ns"]), f"at most {threads}{descriptors}"]]

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import present, time_unit
+from perfkit.views.charts import line_legend, present, time_unit
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
 from perfkit.views.units import seconds_text
 
 if TYPE_CHECKING:
     import altair as alt
+    import pandas as pd
 
 _BANDS = """
 select intended_ns // $step_ns as bin, unnest([50, 95, 99]) as percentile,
@@ -36,7 +37,7 @@ def latency_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note":
     data = profile.sql(_BANDS, step_ns=int(width_s * 1e9))
     per, time_title = time_unit(profile.duration_s)
     data["at"] = ((data["bin"] + 0.5) * width_s / per).round(3)
-    data["latency"] = (data["latency_ns"].clip(lower=1) / 1e6).round(4)
+    data["latency"] = (data["latency_ns"].clip(lower=1_000) / 1e6).round(4)
     order = ["p50", "p95", "p99"]
     data["what"] = "p" + data["percentile"].astype(str)
     chart = (
@@ -44,8 +45,13 @@ def latency_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note":
         .mark_line()
         .encode(
             x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False, domainMin=0)),
-            y=alt.Y("latency:Q", title="milliseconds", scale=alt.Scale(type="log")),
-            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order)),
+            y=alt.Y(
+                "latency:Q",
+                title="milliseconds",
+                scale=alt.Scale(type="log"),
+                axis=alt.Axis(values=_ticks(data["latency"])),
+            ),
+            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order), legend=line_legend()),
             tooltip=[
                 alt.Tooltip("what:N", title="percentile"),
                 alt.Tooltip("at:Q", title=time_title.split()[0], format=".4~r"),
@@ -55,3 +61,12 @@ def latency_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note":
     )
     p50, p95, p99 = (seconds_text(value / 1e9) for value in whole["q"].iloc[0])
     return present(chart, "Latency", f"From the intended start: p50 {p50}, p95 {p95}, p99 {p99}.", height=170)
+
+
+def _ticks(values_ms: "pd.Series[float]") -> list[float]:
+    """Return the powers of ten that a logarithmic axis needs, with the threes between them when there are few."""
+    from math import ceil, floor, log10
+
+    low, high = floor(log10(values_ms.min())), ceil(log10(values_ms.max()))
+    steps = (1, 3) if high - low <= 3 else (1,)
+    return [step * 10.0**power for power in range(low, high + 1) for step in steps]

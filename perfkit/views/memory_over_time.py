@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import present, time_unit
+from perfkit.views.charts import line_legend, present, time_unit
 from perfkit.views.display import Note
 from perfkit.views.downsample import m4
 from perfkit.views.selection import chosen_pid
@@ -57,7 +57,7 @@ def memory_over_time(
         .encode(
             x=x,
             y=y,
-            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order)),
+            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order), legend=line_legend()),
             tooltip=[
                 alt.Tooltip("what:N", title="memory"),
                 alt.Tooltip("at:Q", title=time_title.split()[0], format=".4~r"),

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     import altair as alt
 
 OK, FAILED = "answered", "failed"
+_OK_COLOR, _FAILED_COLOR = "#5b93cf", "#d2404f"  # failures are red in every theme
 
 _COUNTS = """
-select intended_ns // $step_ns as bin, coalesce(error is not null or status >= 500, false) as failed,
+select intended_ns // $step_ns as bin, coalesce(error is not null or status >= 500, false)::int as failed,
     count(*) as requests
 from requests group by all order by all
 """
@@ -35,17 +36,19 @@ def throughput_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note
     data["at"] = (data["bin"] * width_s / per).round(3)
     data["until"] = ((data["bin"] + 1) * width_s / per).round(3)
     data["rate"] = (data["requests"] / width_s).round(3)
-    data["what"] = data["failed"].map({False: OK, True: FAILED})
-    total, failed = int(data["requests"].sum()), int(data.loc[data["failed"], "requests"].sum())
+    data["what"] = data["failed"].map({0: OK, 1: FAILED})
+    total, failed = int(data["requests"].sum()), int((data["requests"] * data["failed"]).sum())
+    data["top"] = data.groupby("bin")["rate"].cumsum().round(3)
+    data["bottom"] = (data["top"] - data["rate"]).round(3)
     chart = (
-        alt.Chart(data[["at", "until", "rate", "what"]])
+        alt.Chart(data[["at", "until", "rate", "what", "bottom", "top"]])
         .mark_rect()
         .encode(
             x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False)),
             x2="until:Q",
-            y=alt.Y("rate:Q", title="requests per second", stack="zero"),
-            color=alt.Color("what:N", scale=alt.Scale(domain=[OK, FAILED]), sort=[OK, FAILED]),
-            order=alt.Order("what:N"),
+            y=alt.Y("bottom:Q", title="requests per second", scale=alt.Scale(zero=True)),
+            y2="top:Q",
+            color=alt.Color("what:N", scale=alt.Scale(domain=[OK, FAILED], range=[_OK_COLOR, _FAILED_COLOR])),
             tooltip=[
                 alt.Tooltip("what:N", title="outcome"),
                 alt.Tooltip("at:Q", title=time_title.split()[0], format=".4~r"),

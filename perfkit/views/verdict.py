@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from perfkit.findings import Finding, Verdict
-from perfkit.views.display import Badge, Cell, Chain, Place, PlainTable
+from perfkit.views.display import Badge, Cell, Chain, Estimate, Place, PlainTable
 from perfkit.views.units import percent_text, value_text
 
 _WORST_FIRST = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
@@ -57,21 +57,27 @@ def findings_table(findings: Sequence[Finding]) -> PlainTable:
 def evidence_table(finding: Finding) -> PlainTable | None:
     """Return where a defect is and how fast it acts, one fact per row; None when the finding names nothing."""
     rows: list[list[Cell]] = []
+    if finding.rate_bytes_per_s:
+        rows.append(["grows by", _estimate(finding.rate_bytes_per_s, "bytes/s")])
+    if finding.seconds_to_limit and finding.seconds_to_limit[1] is not None:
+        rows.append(["limit reached in", _estimate(finding.seconds_to_limit, "s")])
+    if finding.type:
+        rows.append(["type", Place(finding.type)])
     if finding.site:
         rows.append(["allocated in", Place(finding.site.function, finding.site.file, finding.site.line)])
-    if finding.insertion:
+    if finding.insertion and finding.insertion != finding.site:
         rows.append(["stored by", Place(finding.insertion.function, finding.insertion.file, finding.insertion.line)])
     if finding.retainer:
         rows.append(["kept alive by", Chain(tuple(finding.retainer))])
-    if finding.type:
-        rows.append(["type", Place(finding.type)])
-    if finding.rate_bytes_per_s:
-        low, estimate, high = (value_text(value, "bytes/s") for value in finding.rate_bytes_per_s)
-        rows.append(["grows by", f"{estimate} (95 % interval: {low} to {high})"])
-    if finding.seconds_to_limit and finding.seconds_to_limit[1] is not None:
-        low, estimate, high = (value_text(value, "s") for value in finding.seconds_to_limit)
-        rows.append(["limit reached in", f"{estimate} (95 % interval: {low} to {high})"])
     return PlainTable(("", ""), rows) if rows else None
+
+
+def _estimate(interval: Sequence[float | None], unit: str) -> Estimate:
+    """Return an estimate with its interval; an end that is None is open."""
+    low, estimate, high = interval
+    low_text = value_text(low, unit)
+    high_text = "never" if high is None and unit == "s" else value_text(high, unit)
+    return Estimate(value_text(estimate, unit), f"95 % interval: {low_text} to {high_text}")
 
 
 @dataclass(frozen=True, slots=True)
