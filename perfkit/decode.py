@@ -82,7 +82,7 @@ class EventLog:
 
 def decode(writer: ProfileWriter, clock: Clock, until_ns: int, *, keep_raw: bool) -> Profile:
     """Turn raw/ into tables and write the manifest."""
-    raw, symbols = writer.path / "raw", Symbols()
+    raw, symbols = writer.path / "raw", Symbols(writer.recording.get("roots", ()))
     events = EventLog.read(raw / EVENTS_FILE)
     missing = [row["name"] for row in events if row["kind"] == "missing"]
     parts: dict[str, list[pa.Table]] = {}

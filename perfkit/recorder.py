@@ -263,11 +263,20 @@ class Recorder:
                     for plan in self._plans.values()
                     for collector in plan.chosen
                 },
+                "roots": sorted({root for plan in self._plans.values() if (root := _folder_of(plan.target.pid))}),
                 "scenario": self._scenario,
                 "host": host(),
                 "tools": {name: version(name) for name in ("perfkit", "py-spy", "memray")},
             }
         )
+
+
+def _folder_of(pid: int) -> str | None:
+    """Return the working directory of a process, as it sees it; None where we may not know."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
 
 
 def host() -> dict[str, Any]:

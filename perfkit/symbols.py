@@ -1,55 +1,12 @@
 """The only place where frames, stacks and threads get their numbers and their hashes."""
 
-import re
 from collections.abc import Sequence
 from hashlib import blake2b
-from pathlib import Path
 
 import pyarrow as pa
 
 from perfkit import tables
-
-_LIBRARY = re.compile(r"^.*/(?:site|dist)-packages/")
-_STDLIB = re.compile(r"^.*/lib(?:64)?/python(?:\d(?:\.\d+)?t?)/")
-_FROZEN = re.compile(r"^<frozen (.*)>$")
-
-
-def clean_path(file: str) -> tuple[str, str]:
-    """Return `(path, kind)` of a source file, without the parts that differ between hosts.
-
-    The prefix up to site-packages or the standard library is cut off and the current
-    user's home is dropped, so that hashes agree across hosts and a shared report does not
-    tell where things are installed. `kind` is python, library, stdlib or interpreter.
-
-    >>> clean_path("/srv/venv/lib/python3.11/site-packages/flask/app.py")
-    ('flask/app.py', 'library')
-    >>> clean_path("/usr/lib/python3.11/asyncio/events.py")
-    ('asyncio/events.py', 'stdlib')
-    """
-    if match := _LIBRARY.match(file):
-        return file[match.end() :], "library"
-    if match := _STDLIB.match(file):
-        return file[match.end() :], "stdlib"
-    if match := _FROZEN.match(file):
-        return match[1], "stdlib"
-    if file.startswith("<"):
-        return file, "interpreter"
-    home = str(Path.home())
-    return (file[len(home) + 1 :] if file.startswith(home + "/") else file), "python"
-
-
-def module_of(path: str, kind: str) -> str | None:
-    """Return the dotted module of a cleaned path, or None where it cannot be told.
-
-    >>> module_of("flask/app.py", "library")
-    'flask.app'
-    """
-    if not path.endswith(".py"):
-        return None
-    parts = path[:-3].strip("/").split("/")
-    if parts[-1] == "__init__":
-        parts.pop()
-    return ".".join(parts if kind in ("library", "stdlib") else parts[-2:]) or None
+from perfkit.paths import clean_path, module_of
 
 
 def content_hash(*parts: object) -> int:
@@ -62,10 +19,11 @@ class Symbols:
     """Numbers frames, stacks and threads in the order they are first seen.
 
     Decoders share one instance, so that a CPU sample and an allocation made at the same
-    place have the same frame.
+    place have the same frame. `roots` are folders to cut off paths, see `clean_path`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, roots: Sequence[str] = ()) -> None:
+        self._roots = tuple(roots)
         self._frames: dict[tuple[str, str | None, int | None, str], int] = {}
         self._raw_frames: dict[tuple[str, str | None, int | None], int] = {}
         self._stacks: dict[tuple[int, ...], int] = {}
@@ -77,7 +35,7 @@ class Symbols:
         raw = (function, file, line)
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
-        path, found = (None, "synthetic") if file is None else clean_path(file)
+        path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
         number = self._frames.setdefault((function, path, line or None, kind or found), len(self._frames))
         if kind is None:
             self._raw_frames[raw] = number
@@ -108,7 +66,7 @@ class Symbols:
                 "frame_hash": content_hash(function, file, line),
                 "function_hash": content_hash(function, file),
                 "function": function,
-                "module": module_of(file, kind) if file else None,
+                "module": module_of(file) if file else None,
                 "file": file,
                 "line": line,
                 "kind": kind,
