@@ -26,7 +26,9 @@ _RECONNECT_S = 0.01
 class Generator:
     """One run of a load; `finished_request` is called with each request once it ended.
 
-    Every request that was due is reported exactly once: answered, failed, given up or unfinished.
+    Every request that was dispatched is reported exactly once: answered, failed, given up or unfinished.
+    `unsent` counts those that were due and not dispatched within their timeout, or when it was stopped.
+    `horizon_ns` is where the schedule ended, by itself or by `stop` or `max_requests`.
     """
 
     def __init__(self, options: LoadOptions, finished_request: Callable[[Request], None]) -> None:
@@ -47,6 +49,7 @@ class Generator:
         self._drained = asyncio.Event()
         self.began_ns = 0
         self.ended_ns = 0
+        self.horizon_ns = 0
         self.dispatched = 0
         self.unsent = 0
         self.most_in_flight = 0
@@ -78,6 +81,7 @@ class Generator:
         alarm = Alarm(loop, lambda: self._dispatch_due(alarm))
         sweeper = asyncio.create_task(self._sweep())
         self.began_ns = began_ns
+        self.horizon_ns = began_ns + round(self._options.schedule.duration_s * 1e9)
         self._offsets = self._options.schedule.offsets_ns()
         try:
             self._advance()
@@ -124,11 +128,17 @@ class Generator:
 
     def _advance(self) -> None:
         """Find when the next request is due, or that there is none."""
-        offset = next(self._offsets, None) if self.dispatched < self._options.max_requests else None
-        self._next_ns = None if offset is None else self.began_ns + offset
+        if self.dispatched >= self._options.max_requests:
+            self.horizon_ns = self._next_ns or self.horizon_ns
+            self._next_ns = None
+        else:
+            offset = next(self._offsets, None)
+            self._next_ns = None if offset is None else self.began_ns + offset
 
     def _count_unsent(self) -> None:
         """Count what was due and not dispatched when the run was stopped, and forget the rest."""
+        if self._next_ns is not None:
+            self.horizon_ns = self.ended_ns
         while self._next_ns is not None and self._next_ns <= self.ended_ns:
             self.unsent += 1
             self._advance()
@@ -140,7 +150,10 @@ class Generator:
             now_ns = time.monotonic_ns()
             if self._next_ns is None or self._next_ns > now_ns:
                 break
-            self._dispatch(self._next_ns, now_ns)
+            if now_ns - self._next_ns < self._timeout_ns:
+                self._dispatch(self._next_ns, now_ns)
+            else:  # hopeless: a generator that cannot keep up must not run on long after its schedule
+                self.unsent += 1
             self._advance()
         if self._next_ns is not None:
             alarm.set(self._next_ns)

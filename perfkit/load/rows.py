@@ -58,12 +58,16 @@ class Request:
 
 
 class RowWriter:
-    """Keeps finished requests in memory and appends them to the file when told to."""
+    """Keeps finished requests in memory and appends them to the file when told to.
+
+    A full disk does not end the load: `problem` then says why rows are missing.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / FILE).open("wb", buffering=0)
         self._file.write(MAGIC)
         self._window = bytearray()
+        self.problem = ""
 
     def __enter__(self) -> "RowWriter":
         return self
@@ -81,5 +85,11 @@ class RowWriter:
 
     def flush(self) -> None:
         """Hand the window to the kernel: from here on it survives the death of this process."""
-        while self._window:
-            del self._window[: self._file.write(self._window)]
+        try:
+            while self._window and not self.problem:
+                del self._window[: self._file.write(self._window)]
+        except OSError as error:
+            # Nothing more is written, even if there is space again: the last row may be cut in the middle.
+            self.problem = error.strerror or str(error)
+        if self.problem:
+            self._window.clear()

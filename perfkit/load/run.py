@@ -53,9 +53,9 @@ def run_load(options: LoadOptions, folder: Path | None = None, say: Callable[[st
     import uvloop
 
     tally = Tally()
+    writer: RowWriter | None = None
     with contextlib.ExitStack() as stack:
         take: Callable[[Request], None] = tally.add
-        writer: RowWriter | None = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / SUMMARY).unlink(missing_ok=True)  # of an earlier run in the same folder
@@ -76,16 +76,19 @@ def run_load(options: LoadOptions, folder: Path | None = None, say: Callable[[st
             cpu_s = runner.run(_run(generator, options, writer, ready))
     effort = Effort(
         began_ns=generator.began_ns,
-        ended_ns=generator.ended_ns,
+        horizon_ns=generator.horizon_ns,
         dispatched=generator.dispatched,
         unsent=generator.unsent,
         connections=generator.connections,
         most_in_flight=generator.most_in_flight,
         cpu_s=cpu_s,
     )
-    summary = {**tally.summary(options, effort), "began_ns": effort.began_ns, "ended_ns": effort.ended_ns}
+    summary = {**tally.summary(options, effort), "began_ns": generator.began_ns, "ended_ns": generator.ended_ns}
+    if writer is not None and writer.problem:
+        summary["note"] = "; ".join(filter(None, (summary["note"], f"rows could not be written: {writer.problem}")))
     if folder is not None:
-        (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        with contextlib.suppress(OSError):  # the disk is full: rows are missing too, and standard output still says it
+            (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
     (say or _print)(json.dumps({"event": "summary", **summary}))
     return 0
 
@@ -140,6 +143,7 @@ def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def _print(line: str) -> None:
-    """Write a line to standard output at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Write a line to standard output at once; nobody may be reading it any more."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -20,7 +20,7 @@ class Effort:
     """What the generator did besides the requests themselves."""
 
     began_ns: int
-    ended_ns: int
+    horizon_ns: int
     dispatched: int
     unsent: int
     connections: int
@@ -58,10 +58,9 @@ class Tally:
         is how long requests waited for a connection, the target's (or the bound's) doing. `note` says
         that the numbers are in doubt, `saturation` that the target was too slow; both are empty else.
         """
-        length_s = min(options.schedule.duration_s, (effort.ended_ns - effort.began_ns) / 1e9) or 1e-9
-        horizon_ns = effort.began_ns + round(length_s * 1e9)
+        length_s = max(1, effort.horizon_ns - effort.began_ns) / 1e9
         due = effort.dispatched + effort.unsent
-        sent_in_time = sum(1 for start_ns in self._starts_ns if start_ns <= horizon_ns)
+        sent_in_time = sum(1 for start_ns in self._starts_ns if start_ns <= effort.horizon_ns)
         own_ns = sorted(self._own_ns)
         limit_ns = round(options.late_after_s * 1e9)
         late = len(own_ns) - bisect_right(own_ns, limit_ns) + effort.unsent

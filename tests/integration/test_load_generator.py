@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import socketserver
@@ -264,6 +265,30 @@ def test_a_generator_that_was_stopped_says_that_it_was_late_itself(server: Serve
     assert max(event["duration_ns"] for event in late) == pytest.approx(0.5e9, rel=0.2)
 
 
+def test_a_generator_that_cannot_keep_up_says_so_and_ends_all_the_same(server: Server, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with load(at(server, "400000/s for 0.5s", timeout_s=0.5, max_connections=4), tmp_path) as run:
+        summary = run.summary()
+    assert time.monotonic() - began < 5, "it gives up what is hopelessly late instead of running on"
+    assert summary["due"] == 200_000 == summary["requests"] + summary["unsent"]
+    assert summary["unsent"] > 0
+    assert "the load generator itself was late" in summary["note"]
+    [quality] = run.tables()["recording_quality"].to_pylist()
+    assert (quality["expected"], quality["lost"]) == (200_000, summary["unsent"])
+
+
+@pytest.mark.slow
+def test_at_2000_requests_per_second_the_generator_is_on_time(server: Server, tmp_path: Path) -> None:
+    options = at(server, "2000/s for 2s")
+    runs = []
+    for attempt in range(3):  # the best of three: other processes share the machine
+        (tmp_path / str(attempt)).mkdir()
+        with load(options, tmp_path / str(attempt)) as run:
+            runs.append(run.summary())
+    assert min(run["own_lateness_ms"]["p99"] for run in runs) < 1.0
+    assert min(run["cpu_cores"] for run in runs) < 0.5
+
+
 def test_waiting_for_a_connection_is_the_target_s_doing_and_counts_as_latency(server: Server, tmp_path: Path) -> None:
     with load(at(server, "100/s for 1s", "/slow", max_connections=5), tmp_path) as run:
         summary = run.summary()
@@ -320,6 +345,17 @@ def test_a_killed_generator_leaves_what_it_had_written_and_the_gap_is_counted(se
     assert quality["taken"] == tables["requests"].num_rows
     assert quality["lost"] <= 1
     assert "was killed" in quality["note"]
+
+
+def test_a_full_disk_does_not_end_the_load_and_is_said(server: Server, tmp_path: Path) -> None:
+    with load(at(server, "100/s for 1s"), tmp_path) as run:
+        resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (1500, 1500))
+        summary = run.summary()
+    [quality] = run.tables()["recording_quality"].to_pylist()
+    assert summary["requests"] == len(server.traces) == 100
+    assert quality["taken"] == run.requests().num_rows == (1500 - 8) // RECORD.size
+    assert quality["lost"] == 100 - quality["taken"]
+    assert "rows could not be written: File too large" in quality["note"]
 
 
 def test_a_file_that_was_cut_anywhere_is_read_up_to_its_last_whole_row(server: Server, tmp_path: Path) -> None:
