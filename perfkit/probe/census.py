@@ -1,0 +1,608 @@
+"""Counts the target's objects by type and follows the containers that grow, in slices that give the GIL back.
+
+A rung is one census. Only `gc.get_objects()` itself cannot be cut into slices (20 ns per
+object); counting, sizing and the search for owners are done some milliseconds at a time, and
+the time between rungs grows when the census would take more than its share of a CPU.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from _thread import get_ident
+from collections import Counter, OrderedDict, deque
+from itertools import chain, islice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+_SLICE_NS = 4_000_000
+_PAUSE_S = 0.006
+_OWN = "perfkit probe"
+_MIN_ITEMS = 32
+_MAX_TYPES = 2000
+_MAX_FOLLOWED = 300
+_MAX_VISITED = 300_000
+_SEARCH_NS = 1_500_000_000
+_SEARCHES = 4
+_SMALL_HEAP_OBJECTS = 200_000
+_LARGE_ITEMS = 4096
+_NEWEST = 24
+_COLLECT_NS = 100_000_000
+_NS_PER_OBJECT = 150
+"""What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
+
+_NAMES = ("maxsize", "max_size", "maxlen", "max_entries", "max_items", "capacity", "_maxsize", "_max_size", "_capacity")
+_ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...))))
+_LENGTHS: dict[type, Callable[[Any], int]] = {
+    dict: dict.__len__, list: list.__len__, set: set.__len__, deque: deque.__len__, OrderedDict: OrderedDict.__len__,
+}  # fmt: skip
+
+
+def type_name(kind: type) -> str:
+    """Return module.qualname of a type, whatever its metaclass overrides."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+        return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
+    except AttributeError:
+        return str(type.__dict__["__name__"].__get__(kind))
+
+
+class Kind:
+    """What the census needs to know of a type."""
+
+    __slots__ = ("is_sized", "length", "name", "own", "size_bytes")
+
+    def __init__(self, example: Any) -> None:
+        kind = type(example)
+        self.name = type_name(kind)
+        self.own = self.name.startswith(_OWN)
+        mro = type.__dict__["__mro__"].__get__(kind)
+        self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
+        if self.name == "functools._lru_cache_wrapper":
+            self.length = lambda cached: cached.cache_info().currsize
+        # Sizes differ within a type only where it says so itself; its own Python code is not run.
+        sizer = next(base.__dict__["__sizeof__"] for base in mro if "__sizeof__" in base.__dict__)
+        self.is_sized = sizer is not object.__dict__["__sizeof__"] and type(sizer).__name__ == "method_descriptor"
+        varies = self.is_sized or type.__dict__["__itemsize__"].__get__(kind)
+        self.is_sized = self.is_sized or bool(varies and kind.__module__ == "builtins")
+        try:
+            self.size_bytes = 0 if self.is_sized else object.__sizeof__(example) + 16
+        except Exception:  # noqa: BLE001 - a type may claim anything about itself
+            self.size_bytes = 0
+
+
+class Recorder:
+    """Takes a census every so often."""
+
+    def __init__(self, probe: Any) -> None:
+        self._probe = probe
+        self._kinds: dict[int, Kind] = {}
+        self._history: dict[int, list[int]] = {}
+        self._first: dict[int, tuple[int, int]] = {}
+        self._followed: dict[int, None] = {}
+        self._owners: dict[int, tuple[str, int | None]] = {}
+        self._searched: Counter[int] = Counter()
+        self._untracked: dict[int, dict[Any, Any]] = {}
+        self._longest_ns = 0
+        self._rungs = 0
+        self._collect_ns = 0
+        self._collected_at = 0.0
+
+    def start(
+        self,
+        every_s: float = 5.0,
+        growing: int = 50,
+        largest: int = 20,
+        owners: int = 5,
+        collect: bool = True,
+        max_share: float = 0.1,
+    ) -> dict[str, Any]:
+        """Start; see the collector `object_census` for the settings."""
+        self._every_s, self._growing, self._largest = every_s, growing, largest
+        self._owners_wanted, self._collect, self._max_share = owners, collect, max_share
+        self._cpu_ns = time.thread_time_ns()
+        self._probe.spawn(self._run())
+        return {"monotonic_ns": time.monotonic_ns()}
+
+    def stop(self) -> dict[str, Any]:
+        """Return how many rungs there were and what they cost."""
+        self._untracked.clear()
+        return {
+            "rungs": self._rungs,
+            "monotonic_ns": time.monotonic_ns(),
+            "cost_ns": time.thread_time_ns() - self._cpu_ns,
+            "longest_hold_ns": self._longest_ns,
+        }
+
+    def _run(self) -> Iterator[float]:
+        """Take one rung after the other."""
+        while True:
+            began, cost_ns = time.monotonic(), time.thread_time_ns()
+            yield from self._rung()
+            spent_s = (time.thread_time_ns() - cost_ns) / 1e9
+            took_s = time.monotonic() - began
+            yield max(self._every_s - took_s, spent_s / self._max_share - took_s, 0.05)
+
+    def _rung(self) -> Iterator[float]:
+        """Take one census and send it."""
+        began_ns = time.thread_time_ns()
+        forced = self._collect_garbage()
+        if forced:
+            yield _PAUSE_S
+        # Before there is a list of everything, which a generator's frame would lead to.
+        own = self._own_objects()
+        held_ns = time.monotonic_ns()
+        objects = gc.get_objects()
+        at_ns = time.monotonic_ns()
+        self._longest_ns = max(self._longest_ns, at_ns - held_ns)
+        total = len(objects)
+        counts: Counter[int] = Counter()
+        sizes: dict[int, int] = {}
+        large: dict[int, tuple[Any, int]] = {}
+        # Dicts that hold only strings, numbers and the like are not tracked: they are found as
+        # what others refer to, which costs twice as much, so not at each rung.
+        look_for_untracked = sys.version_info < (3, 14) and self._rungs % 3 == 0
+        size = 4096
+        while objects:
+            began_slice_ns = time.thread_time_ns()
+            part = objects[-size:]
+            del objects[-size:]
+            self._count(part, own, counts, sizes, large, look_for_untracked)
+            # It may hold the last reference of an object: that goes away here, within the slice.
+            part.clear()
+            took_ns = max(1, time.thread_time_ns() - began_slice_ns)
+            self._longest_ns = max(self._longest_ns, took_ns)
+            size = max(256, min(2 * size, int(size * _SLICE_NS / took_ns)))
+            yield _PAUSE_S
+        self._look_at_untracked(large)
+        yield 0.0
+        self._follow(large)
+        yield from self._find_owners(large, total)
+        rows = self._rows(large)
+        types = [
+            [self._kinds[number].name, count, count * self._kinds[number].size_bytes + sizes.get(number, 0)]
+            for number, count in counts.most_common(_MAX_TYPES)
+            if not self._kinds[number].own
+        ]
+        self._probe.emit(
+            {
+                "rung": self._rungs,
+                "monotonic_ns": at_ns,
+                "objects": total - len(own),
+                "types": types,
+                "containers": rows,
+                "forced": forced,
+                "enabled": gc.isenabled(),
+                "cost_ns": time.thread_time_ns() - began_ns,
+            }
+        )
+        self._rungs += 1
+        # Not kept: an entry is found by the address of a type, and types may come and go.
+        self._kinds.clear()
+
+    def _collect_garbage(self) -> dict[str, int] | None:
+        """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
+
+        Never in a target that has switched the collector off: that would hide what it does.
+        """
+        if not self._collect or not gc.isenabled():
+            return None
+        if not self._collect_ns:
+            self._collect_ns = len(gc.get_objects()) * _NS_PER_OBJECT
+        is_small = self._collect_ns <= self._every_s * 1e9 * 0.01
+        is_due = time.monotonic() - self._collected_at >= 10.0
+        if self._collect_ns > _COLLECT_NS or not (is_small or is_due):
+            return None
+        began_ns = time.monotonic_ns()
+        freed = gc.collect()
+        self._collect_ns = max(1, time.monotonic_ns() - began_ns)
+        self._longest_ns = max(self._longest_ns, self._collect_ns)
+        self._collected_at = time.monotonic()
+        return {"freed": freed, "took_ns": self._collect_ns}
+
+    def _look_at_untracked(self, large: dict[int, tuple[Any, int]]) -> None:
+        """Measure the dicts that the collector does not track, and let go of those nobody else holds."""
+        for each in list(self._untracked.values()):
+            # Four references are ours: the mapping, the list, the loop, the argument.
+            if sys.getrefcount(each) <= 4 or gc.is_tracked(each):
+                del self._untracked[id(each)]
+            else:
+                large[id(each)] = (each, len(each))
+
+    def _count(
+        self,
+        slice_: list[Any],
+        own: set[int],
+        counts: Counter[int],
+        sizes: dict[int, int],
+        large: dict[int, tuple[Any, int]],
+        look_for_untracked: bool,
+    ) -> None:
+        """Count, size and measure the objects of one slice."""
+        slice_ = [each for each in slice_ if id(each) not in own]
+        numbers = list(map(id, map(type, slice_)))
+        counts.update(numbers)
+        kinds, known = self._kinds, self._history
+        getsizeof = sys.getsizeof
+        for each, number in zip(slice_, numbers, strict=True):
+            kind = kinds.get(number)
+            if kind is None:
+                kind = kinds[number] = Kind(each)
+            if kind.is_sized:
+                sizes[number] = sizes.get(number, 0) + getsizeof(each, 0)
+            if kind.length is not None:
+                length = kind.length(each)
+                if length >= _MIN_ITEMS or id(each) in known:
+                    large[id(each)] = (each, length)
+        if look_for_untracked:
+            for each in gc.get_referents(*slice_):
+                if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
+                    self._untracked[id(each)] = each
+
+    def _own_objects(self) -> set[int]:
+        """Return the identities of the probe's own objects."""
+        # Frames are not tracked while they run; what ours hold between two rungs is in `self`.
+        found: set[int] = set()
+        waiting: list[Any] = [self, self._probe, globals()]
+        while waiting:
+            each = waiting.pop()
+            if id(each) in found or isinstance(each, (type(gc), type(len))):
+                continue
+            if isinstance(each, type) and not type_name(each).startswith(_OWN):
+                continue
+            if each is __builtins__ or (type(each) is dict and "__name__" in each and not _is_ours(each)):
+                continue
+            found.add(id(each))
+            if each is self._history:
+                found.update(map(id, self._history.values()))
+            elif each is not self._untracked:
+                waiting += gc.get_referents(each)
+        return found
+
+    def _follow(self, large: dict[int, tuple[Any, int]]) -> None:
+        """Note the lengths of this rung and decide which containers are worth a row."""
+        rung = self._rungs
+        for number in [number for number in self._history if number not in large]:
+            # Gone, or shorter than what we look at: another container may get its address.
+            del self._history[number]
+            del self._first[number]
+            self._followed.pop(number, None)
+            self._owners.pop(number, None)
+            self._searched.pop(number, None)
+        for number, (_container, length) in large.items():
+            self._first.setdefault(number, (rung, length))
+            self._history.setdefault(number, []).append(length)
+        by_growth = sorted(large, key=lambda number: -self._growth(number))[: self._growing]
+        by_length = sorted(large, key=lambda number: -large[number][1])[: self._largest]
+        for number in chain((each for each in by_growth if self._growth(each) > 0), by_length):
+            if len(self._followed) < _MAX_FOLLOWED:
+                self._followed.setdefault(number)
+
+    def _growth(self, number: int) -> int:
+        """Return by how many items a container has grown since it was first seen."""
+        return self._history[number][-1] - self._first[number][1]
+
+    def _rows(self, large: dict[int, tuple[Any, int]]) -> list[dict[str, Any]]:
+        """Return a row per container that is followed, with those of its lengths that were not sent yet."""
+        rows = []
+        for number in self._followed:
+            container, _length = large[number]
+            owner, limit = self._owners.get(number, (None, None))
+            lengths = self._history[number]
+            rows.append(
+                {
+                    # An address is used again by others: with the rung in which it was first seen.
+                    "id": f"{number:#x}.{self._first[number][0]}",
+                    "type": type_name(type(container)),
+                    "lengths": lengths[:],
+                    "item_type": _item_type(container),
+                    "owner": owner,
+                    "limit": _limit(container) or limit,
+                }
+            )
+            lengths[:-1] = []
+        return rows
+
+    def _find_owners(self, large: dict[int, tuple[Any, int]], total: int) -> Iterator[float]:
+        """Look for paths from modules to the containers that grow fastest: one search for all, forwards."""
+        missing = [
+            number for number in self._followed if number not in self._owners and self._searched[number] < _SEARCHES
+        ]
+        missing.sort(key=lambda number: (-self._growth(number), -large[number][1]))
+        urgent = {number for number in missing[: self._owners_wanted] if self._growth(number) > 0}
+        if not missing or (not urgent and (self._rungs or total > _SMALL_HEAP_OBJECTS)):
+            return
+        self._searched.update(missing)
+        search = Search(set(missing), urgent or set(missing))
+        yield from search.run()
+        for number, path in search.paths():
+            self._owners[number] = (" > ".join(label for label, _holder in path), _limit_of_owner(path))
+        search.forget()
+
+
+class Search:
+    """A breadth-first search from modules, running frames and tasks to given objects."""
+
+    def __init__(self, wanted: set[int], urgent: set[int]) -> None:
+        self._wanted = set(wanted)
+        self._urgent = set(urgent)
+        self._parents: dict[int, int] = {}
+        self._roots: dict[int, tuple[str, Any]] = {}
+        self._found: list[int] = []
+        self._is_dead_end: dict[int, bool] = {}
+
+    def run(self) -> Iterator[float]:
+        """Search, a slice at a time, until the urgent ones are found or the time is up."""
+        began_ns = time.thread_time_ns()
+        groups = _roots()
+        for label, root in chain.from_iterable(groups):
+            # All roots are known before the first is entered: paths begin at the nearest one.
+            self._roots.setdefault(id(root), (label, root))
+        for group in groups:
+            level: list[Any] = []
+            for _label, root in group:
+                if id(root) not in self._parents:
+                    self._parents[id(root)] = 0
+                    level.append(root)
+                    self._check(id(root))
+            while level and self._urgent and len(self._parents) < _MAX_VISITED:
+                following: list[Any] = []
+                slice_ns = time.thread_time_ns()
+                for count, holder in enumerate(level):
+                    self._expand(holder, following)
+                    if not count % 64 and time.thread_time_ns() - slice_ns > _SLICE_NS:
+                        yield _PAUSE_S
+                        slice_ns = time.thread_time_ns()
+                        if slice_ns - began_ns > _SEARCH_NS or len(self._parents) >= _MAX_VISITED:
+                            return
+                level = following
+            if not self._urgent:
+                return
+
+    def _expand(self, holder: Any, following: list[Any]) -> None:
+        """Visit what one object refers to."""
+        number = id(holder)
+        parents, roots = self._parents, self._roots
+        for each in _referents(holder):
+            if id(type(each)) in _ATOMS:
+                continue
+            child = id(each)
+            if child in parents or child in roots:
+                continue
+            parents[child] = number
+            if child in self._wanted:
+                self._check(child)
+            kind = type(each)
+            dead_end = self._is_dead_end.get(id(kind))
+            if dead_end is None:
+                dead_end = issubclass(kind, type(gc)) or type_name(kind).startswith(_OWN)
+                self._is_dead_end[id(kind)] = dead_end
+            if not dead_end:
+                following.append(each)
+
+    def _check(self, number: int) -> None:
+        """Note an object that was looked for."""
+        if number in self._wanted:
+            self._wanted.discard(number)
+            self._urgent.discard(number)
+            self._found.append(number)
+
+    def paths(self) -> Iterator[tuple[int, list[tuple[str, Any]]]]:
+        """Yield `(identity, [(label, object), ...])` of what was found and is still there."""
+        for number in self._found:
+            chain_ = [number]
+            while parent := self._parents.get(chain_[-1]):
+                chain_.append(parent)
+            root = self._roots.get(chain_.pop())
+            if root is None:
+                continue
+            path = [root]
+            for each in reversed(chain_):
+                holder = path[-1][1]
+                held = next((referent for referent in _referents(holder) if id(referent) == each), None)
+                if held is None:
+                    break
+                path.append((_label(holder, held, path), held))
+            else:
+                path[:] = [step for step in path if step[0]]
+                yield number, path
+
+    def forget(self) -> None:
+        """Let go of everything."""
+        self._parents.clear()
+        self._roots.clear()
+
+
+def _is_ours(namespace: dict[str, Any]) -> bool:
+    """Whether a module's namespace is one of the probe's."""
+    name = namespace["__name__"]
+    return isinstance(name, str) and name.startswith(_OWN)
+
+
+def _roots() -> list[list[tuple[str, Any]]]:
+    """Return where paths begin: the program's modules, frames and tasks, libraries, the standard library."""
+    program: list[tuple[str, Any]] = []
+    libraries: list[tuple[str, Any]] = []
+    standard: list[tuple[str, Any]] = []
+    names = sys.stdlib_module_names
+    for name, module in list(sys.modules.items()):
+        if type(module) is not type(gc) and not isinstance(module, type(gc)):
+            continue
+        namespace = module.__dict__
+        file = namespace.get("__file__")
+        place = f"module {name}", namespace
+        if name != "__main__" and name.partition(".")[0] in names:
+            standard.append(place)
+        elif isinstance(file, str) and ("site-packages" in file or "dist-packages" in file):
+            libraries.append(place)
+        else:
+            program.append(place)
+    return [program, [*_frames(), *_tasks()], libraries, standard]
+
+
+def _frames() -> Iterator[tuple[str, Any]]:
+    """Yield the local variables of functions that are being run, by any thread but ours."""
+    for thread, frame in list(sys._current_frames().items()):
+        each: Any = frame if thread != get_ident() else None
+        while each is not None:
+            code = each.f_code
+            # At module level the locals are the module's namespace, which is a root already.
+            if code.co_flags & 1:
+                values = each.f_locals
+                copy = dict(values)
+                if type(values) is dict:
+                    # Up to 3.12 the frame keeps this snapshot, and with it the values, until it returns.
+                    values.clear()
+                yield f"frame {each.f_globals.get('__name__', '?')}.{code.co_name}", copy
+            each = each.f_back
+
+
+def _tasks() -> Iterator[tuple[str, Any]]:
+    """Yield asyncio's tasks that are not done."""
+    tasks = sys.modules.get("asyncio.tasks")
+    for name in ("_scheduled_tasks", "_all_tasks"):
+        known = getattr(tasks, name, None)
+        if known is None:
+            continue
+        try:
+            alive = list(known)
+        except RuntimeError:  # it changed while we looked
+            continue
+        for task in alive:
+            coroutine = task.get_coro()
+            yield f"task {getattr(coroutine, '__qualname__', '?')}", coroutine
+        return
+
+
+def _referents(holder: Any) -> list[Any]:
+    """Return what an object refers to; of a large container, its oldest and newest items only."""
+    kind = type(holder)
+    if kind is dict and len(holder) > _LARGE_ITEMS:
+        return [*islice(holder.values(), 64), *islice(reversed(holder.values()), 64)]
+    if kind in (list, deque) and len(holder) > _LARGE_ITEMS:
+        return [*islice(holder, 64), *islice(reversed(holder), 64)]
+    if kind is set and len(holder) > _LARGE_ITEMS:
+        return list(islice(holder, 64))
+    return gc.get_referents(holder)
+
+
+def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
+    """Return what a step of a path is called; nothing for steps that say nothing."""
+    kind = type(holder)
+    if isinstance(holder, dict):
+        key = next((key for key, value in dict.items(holder) if value is held), None)
+        is_namespace = len(path) == 1 or not path[-1][0]
+        if is_namespace and isinstance(key, str):
+            return key if len(path) == 1 else f".{key}"
+        # Keys of data may be secrets; names of settings are not.
+        if isinstance(key, str) and key.isidentifier() and len(key) < 40 and len(holder) <= 16:
+            return f"[{key!r}]"
+        return "dict value" if key is not None else "dict key"
+    if isinstance(holder, (list, tuple, set, frozenset, deque)):
+        return f"{kind.__name__} item"
+    name = kind.__name__
+    if name == "cell":
+        return ""
+    if name == "function":
+        if held is holder.__closure__ or held is holder.__dict__:
+            return ""
+        return "defaults"
+    if name == "_lru_cache_wrapper":
+        return "cache"
+    if name in ("method", "builtin_function_or_method"):
+        return "__self__"
+    if name in ("coroutine", "generator", "async_generator", "frame"):
+        return "local"
+    if isinstance(holder, type):
+        return "" if type(held) is dict else f"<{type_name(type(held))}>"
+    # An instance: its dictionary is a step of its own up to 3.10, and none at all later.
+    try:
+        attributes = object.__getattribute__(holder, "__dict__")
+    except (AttributeError, TypeError):
+        attributes = {}
+    if attributes is held:
+        return ""
+    key = next((key for key, value in attributes.items() if value is held), None)
+    if key is None:
+        key = _slot(holder, held)
+    return f".{key}" if key else f"<{type_name(type(held))}>"
+
+
+def _slot(holder: Any, held: Any) -> str | None:
+    """Return the slot of an instance that holds an object."""
+    for base in type.__dict__["__mro__"].__get__(type(holder)):
+        for name, descriptor in base.__dict__.items():
+            if type(descriptor).__name__ == "member_descriptor":
+                try:
+                    if descriptor.__get__(holder) is held:
+                        return str(name)
+                except AttributeError:
+                    continue
+    return None
+
+
+def _item_type(container: Any) -> str | None:
+    """Return the most frequent type among the newest items; of items that are containers, what is in them."""
+    newest = _newest(container)
+    if not newest:
+        return None
+    kind, _count = Counter(map(type, newest)).most_common(1)[0]
+    if kind in (list, tuple, dict, set, deque):
+        inner = [each for item in newest if type(item) is kind for each in _newest(item)]
+        below = Counter(type(each) for each in inner if type_name(type(each)).partition(".")[0] != "builtins")
+        if below:
+            return type_name(below.most_common(1)[0][0])
+    return type_name(kind)
+
+
+def _newest(container: Any) -> list[Any]:
+    """Return some of the items that were put in last."""
+    if isinstance(container, dict):
+        return list(islice(reversed(dict.values(container)), _NEWEST))
+    if isinstance(container, list):
+        return list.__getitem__(container, slice(-_NEWEST, None))
+    if isinstance(container, deque):
+        return list(islice(deque.__reversed__(container), _NEWEST))
+    if isinstance(container, (set, frozenset)):
+        return list(islice(container, _NEWEST))
+    if isinstance(container, tuple):
+        return list(container[-_NEWEST:])
+    return []
+
+
+def _limit(container: Any) -> int | None:
+    """Return how many items a container will hold at most, if it says so itself."""
+    if isinstance(container, deque):
+        return container.maxlen
+    if type(container).__name__ == "_lru_cache_wrapper":
+        limit: int | None = container.cache_info().maxsize
+        return limit
+    return _limit_of(container)
+
+
+def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:
+    """Return the limit that the object which holds a container declares."""
+    for _step, holder in path[-2:-4:-1]:
+        if type(holder) is dict:
+            continue
+        if type(holder).__name__ == "_lru_cache_wrapper":
+            return _limit(holder)
+        if limit := _limit_of(holder):
+            return limit
+    return None
+
+
+def _limit_of(holder: Any) -> int | None:
+    """Return the value of an attribute that is named like a limit."""
+    try:
+        attributes = object.__getattribute__(holder, "__dict__")
+    except (AttributeError, TypeError):
+        return None
+    for name, value in attributes.items():
+        if isinstance(name, str) and type(value) is int and value > 0 and name.rpartition("__")[2] in _NAMES:
+            return value
+    return None
