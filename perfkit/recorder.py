@@ -274,7 +274,7 @@ class Recorder:
 def _folder_of(pid: int) -> str | None:
     """Return the working directory of a process, as it sees it; None where we may not know."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
         return None
 

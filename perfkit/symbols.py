@@ -25,6 +25,7 @@ class Symbols:
     def __init__(self, roots: Sequence[str] = ()) -> None:
         self._roots = tuple(roots)
         self._frames: dict[tuple[str, str | None, int | None, str], int] = {}
+        self._places: list[tuple[str, str | None, int | None, str]] = []
         self._raw_frames: dict[tuple[str, str | None, int | None], int] = {}
         self._stacks: dict[tuple[int, ...], int] = {}
         self._threads: dict[tuple[int, object], int] = {}
@@ -36,10 +37,18 @@ class Symbols:
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
         path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
-        number = self._frames.setdefault((function, path, line or None, kind or found), len(self._frames))
+        place = (function, path, line or None, kind or found)
+        number = self._frames.setdefault(place, len(self._frames))
+        if number == len(self._places):
+            self._places.append(place)
         if kind is None:
             self._raw_frames[raw] = number
         return number
+
+    def place(self, frame_id: int) -> tuple[str, str | None, str]:
+        """Return function, cleaned path and kind of a frame."""
+        function, path, _line, kind = self._places[frame_id]
+        return function, path, kind
 
     def stack(self, frame_ids: Sequence[int]) -> int:
         """Return the number of the stack with these frames, from root to leaf; at least one."""

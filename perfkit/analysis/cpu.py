@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from perfkit.analysis.activity import diffuse, is_known_wait, prior_share, running_share
 from perfkit.analysis.chrometrace import Interval, Trace, load, on_grid, trace
 from perfkit.clock import Clock
-from perfkit.symbols import Symbols, clean_path
+from perfkit.symbols import Symbols
 from perfkit.tables import CPU_SAMPLES, RECORDING_QUALITY
 
 _SAMPLES = "Samples: "
@@ -58,7 +58,6 @@ class _Frames:
 
     def __init__(self, symbols: Symbols) -> None:
         self._symbols = symbols
-        self._places: dict[int, tuple[str, str, str]] = {}
         self._numbers: dict[tuple[str, str | None, int | None], int] = {}
 
     def __call__(self, function: str, file: str | None, line: int | None) -> int:
@@ -66,7 +65,6 @@ class _Frames:
         number = self._numbers.get((function, file, line))
         if number is None:
             number = self._numbers[function, file, line] = self._symbols.frame(function, file, line)
-            self._places[number] = (function, *clean_path(file or ""))
         return number
 
     def known(self, function: str, file: str | None, line: int | None) -> int | None:
@@ -75,7 +73,8 @@ class _Frames:
 
     def place(self, number: int) -> tuple[str, str, str]:
         """Return function, cleaned file and kind of a frame."""
-        return self._places[number]
+        function, file, kind = self._symbols.place(number)
+        return function, file or "", kind
 
 
 @dataclass
@@ -402,9 +401,9 @@ def _gil(
             row = rows.get(thread_ids.get(thread.get("os_thread_id"), -1))
             if row is None or thread.get("leaf") is None:
                 continue
-            function, file, _line = thread["leaf"]
+            function, file, line = thread["leaf"]
             seen = frames.place(spans.leaves[int(columns["stack_id"][row])])
-            if seen[:2] == (function, clean_path(file)[0]):
+            if seen[:2] == frames.place(frames(function, file, line))[:2]:
                 answer[row], unknown[row] = bool(thread["owns_gil"]), False
     return pa.array(answer, pa.bool_(), mask=unknown)
 
