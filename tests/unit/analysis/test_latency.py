@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfkit.analysis import latency
@@ -99,6 +99,7 @@ def test_a_second_of_failures_has_errors_and_no_latency() -> None:
     assert (second["requests"], second["errors"], second["p50_ms"]) == (2, 2, None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 5000), min_size=1, max_size=60), st.floats(1, 1000))
 def test_seconds_add_up_and_percentiles_never_fall(latencies_ms: list[float], per_s: float) -> None:
     rows = requests(*latencies_ms, per_s=per_s)
@@ -144,6 +145,7 @@ def test_an_objective_with_a_p99_has_one_criterion_more() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share_and_stays_a_probability(sample: tuple[int, int]) -> None:
     hits, trials = sample

@@ -1,7 +1,7 @@
 """Objectives: read from text, and turned into connections by Little's law."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfkit.errors import UsageError
@@ -45,6 +45,7 @@ def test_objectives_that_make_no_sense_are_refused(text: str, problem: str) -> N
         Slo.parse(text)
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 1e5), st.floats(0.001, 10))
 def test_in_flight_covers_rate_times_mean_and_no_more_than_one_above(rate: float, p95_s: float) -> None:
     in_flight = Slo(rate, p95_s, 0.01).in_flight
