@@ -43,6 +43,19 @@ def weights_of_stacks(
         thread_id: cpu only: this thread alone.
         pid: this process alone.
     """
+    query, parameters = _weighing(weights, active_only, from_ns, until_ns, thread_id, pid)
+    return profile.sql(f"{query} order by value desc, stack_id", **parameters)
+
+
+def _weighing(
+    weights: Weights,
+    active_only: bool = False,
+    from_ns: int | None = None,
+    until_ns: int | None = None,
+    thread_id: int | None = None,
+    pid: int | None = None,
+) -> tuple[str, dict[str, object]]:
+    """Return the query for what each stack weighs, and its parameters."""
     time, value, samples, table = {
         "cpu": ("tick_ns", "sum(weight_ns)", "count(*)", "cpu_samples"),
         "heap": ("allocated_ns", "sum(size_bytes)", "sum(allocations)", "heap_survival"),
@@ -59,11 +72,11 @@ def weights_of_stacks(
     where = [test for test, (_name, given) in tests.items() if given is not None]
     parameters = {name: given for name, given in tests.values() if given is not None}
     where += ["active"] * (active_only and weights == "cpu") + ["freed_ns is null"] * (weights == "heap")
-    return profile.sql(
+    query = (
         f"select stack_id, cast({value} as bigint) as value, cast({samples} as bigint) as samples "  # noqa: S608
-        f"from {table} where {' and '.join(where) or 'true'} group by stack_id order by value desc, stack_id",
-        **parameters,
+        f"from {table} where {' and '.join(where) or 'true'} group by stack_id"
     )
+    return query, parameters
 
 
 def self_and_total(profile: Profile, weights: Weights = "cpu", **only: Any) -> "pd.DataFrame":
@@ -79,13 +92,11 @@ def self_and_total(profile: Profile, weights: Weights = "cpu", **only: Any) -> "
         "cpu" the numbers are called self_ns and total_ns, for "heap" self_bytes and total_bytes.
         The sum of self is the weight of all stacks.
     """
-    stacks = weights_of_stacks(profile, weights, **only)
-    database = profile.database.cursor()
-    database.register("weighed", stacks)
+    weighing, parameters = _weighing(weights, **only)
     unit = {"cpu": "ns", "heap": "bytes"}[weights]
-    answer: pd.DataFrame = database.execute(
+    return profile.sql(
         f"""
-        with places as (
+        with weighed as materialized ({weighing}), places as (
             select f.function_hash, b.stack_id, f.line, any_value(f.function) as function, any_value(f.file) as file,
                    any_value(w.value) as value, any_value(w.samples) as samples, bool_or(s.depth = b.pos + 1) as is_leaf
             from weighed w join stack_frames b using (stack_id) join frames f using (frame_id)
@@ -106,9 +117,9 @@ def self_and_total(profile: Profile, weights: Weights = "cpu", **only: Any) -> "
                cast(sum(value) as bigint) as total_{unit}, cast(sum(samples) as bigint) as samples
         from functions join lines using (function_hash) group by function_hash
         order by total_{unit} desc, self_{unit} desc, function, file
-        """  # noqa: S608 - the unit is one of two words
-    ).df()
-    return answer
+        """,  # noqa: S608 - made of two words and the names of columns
+        **parameters,
+    )
 
 
 @dataclass(frozen=True, slots=True)
