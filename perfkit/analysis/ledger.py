@@ -10,7 +10,7 @@ from perfkit.analysis.trends import Slope, floor, mann_kendall, persistence, the
 from perfkit.profile import Profile
 
 MIN_READINGS = 8
-"""Eight readings that only rise have a chance of 1 in 40,000 without a trend: it survives a correction for 300 types."""
+"""Eight readings that only rise have a chance of 1 in 40,000 without a trend: enough even among 300 types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,15 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The memory the process may use before it is killed, and what counts against it now."""
+    """The memory the process may use before it is killed, and what counts against it now.
+
+    `grouped`: it is the limit of a control group, which page cache counts against too.
+    """
 
     limit_bytes: float
     used_bytes: float
     source: str
+    grouped: bool
 
     @property
     def left_bytes(self) -> float:
@@ -167,9 +171,9 @@ def memory_limit(profile: Profile, pid: int) -> Limit | None:
     if pd.notna(last.cgroup_limit_bytes):
         cache = 0 if pd.isna(last.cgroup_inactive_file_bytes) else last.cgroup_inactive_file_bytes
         used = last.rss_bytes if pd.isna(last.cgroup_bytes) else last.cgroup_bytes - cache
-        limits.append(Limit(float(last.cgroup_limit_bytes), float(used), "limit of the control group"))
+        limits.append(Limit(float(last.cgroup_limit_bytes), float(used), "limit of the control group", grouped=True))
     if memory := profile.manifest.host.get("memory_bytes"):
-        limits.append(Limit(float(memory), float(last.rss_bytes), "memory of the host"))
+        limits.append(Limit(float(memory), float(last.rss_bytes), "memory of the host", grouped=False))
     return min(limits, key=lambda limit: limit.left_bytes, default=None)
 
 

@@ -27,7 +27,7 @@ MIN_POINTS = 9
 """Three thirds of three points: the least that can say whether growth goes on."""
 CANDIDATES = 40
 _AGE_GATE_MIN_S = 1.0
-_ARTIFACTS = "(^|/)(memray/|perfkit/probe)|perfkit.probe|^<perfkit"
+_ARTIFACTS = "(^|/)memray/|^<perfkit"
 """Files of the measurement itself: the probe and the allocation tracer."""
 
 

@@ -144,7 +144,8 @@ def variance_inflation(residuals: ArrayLike) -> float:
     n = len(y)
     if n < _MIN_POINTS_FOR_CORRELATION or np.ptp(y) == 0:
         return 1.0
-    ranks = stats.rankdata(y) - (n + 1) / 2
+    # Rounded, so that readings that are equal up to the arithmetic stay equal.
+    ranks = stats.rankdata(np.round((y - y.min()) / np.ptp(y), 9)) - (n + 1) / 2
     spectrum = np.fft.rfft(ranks, 2 * n)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2, 2 * n)[1 : n - 2]
     correlation /= float(ranks @ ranks)
@@ -258,7 +259,8 @@ def _p_of_increase(s: int, n: int, inflation: float) -> float:
     """Return the probability of at least `s` under no trend."""
     if n <= _MAX_EXACT and inflation == 1.0:
         # S = pairs - 2 * inversions, so S >= s is: at most this many inversions.
-        allowed = (n * (n - 1) // 2 - s) // 2
+        # Rounded up: half a tie counts as an inversion.
+        allowed = -((s - n * (n - 1) // 2) // 2)
         return float(_inversions(n)[: allowed + 1].sum())
     sigma = np.sqrt(n * (n - 1) * (2 * n + 5) / 18 * inflation)
     return float(stats.norm.sf((s - np.sign(s)) / sigma))

@@ -156,7 +156,11 @@ class Service:
         if self.tracer:
             rows["heap"] = self.heap
             rows["usage"] = [
-                {"at_ns": int(t * SECOND_NS), "rss_bytes": 80_000_000, "traced_bytes": int(sum(f(t) for f in self.traced))}
+                {
+                    "at_ns": int(t * SECOND_NS),
+                    "rss_bytes": 80_000_000,
+                    "traced_bytes": int(sum(f(t) for f in self.traced)),
+                }
                 for t in usage_s
             ]
         return make_profile(path, duration_s=self.seconds, **(rows | more))

@@ -2,23 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE, MemoryGrowth
-from tests.builders import healthy as slow_healthy
-from tests.builders import leaking as slow_leaking
-from tests.builders import make_profile
+from perfkit.rules.memory_growth import RULE
 from tests.unit.rules.situations import (
     Service,
     descriptor_leak,
     filling_cache,
     full_cache,
     healthy,
-    native_growth,
     sessions_leak,
 )
 
