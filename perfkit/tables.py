@@ -285,6 +285,107 @@ CONTAINER_SIZES = Table(
     ),
     ("pid", "rung", "container"),
 )
+GC_PAUSES = Table(
+    "gc_pauses",
+    "One row per garbage collection, from `gc.callbacks`: nothing is sampled.",
+    (
+        _PID,
+        _time("start_ns", "start of the collection"),
+        _time("pause_ns", "time from the start to the stop callback, finalizers and weakref callbacks included"),
+        Column("generation", pa.int8(), "collected generation: 0, 1 or 2"),
+        _count("collected", "objects freed"),
+        _count("uncollectable", "objects found unreachable that could not be freed"),
+        _count("candidates", "objects that were looked at, where the interpreter tells (3.15)", nullable=True),
+        Column("manual", pa.bool_(), "somebody called gc.collect()", nullable=True),
+        Column(
+            "stack_id", pa.int32(), "who called gc.collect(), or what allocated when it was triggered", nullable=True
+        ),
+        Column("os_tid", pa.int64(), "thread it ran in", nullable=True),
+    ),
+    ("pid", "start_ns"),
+)
+GC_COUNTS = Table(
+    "gc_counts",
+    "The collector's counters, sampled: where they stop rising is the knee.",
+    (
+        _PID,
+        _AT,
+        _count("count0", "allocations minus deallocations since the last collection of generation 0"),
+        _count("count1", "collections of generation 0 since the last one of generation 1"),
+        _count("count2", "collections of generation 1 since the last one of generation 2"),
+        Column("frozen_objects", pa.int64(), "objects in the permanent generation", "objects", nullable=True),
+    ),
+    ("pid", "at_ns"),
+)
+TASKS = Table(
+    "tasks",
+    "asyncio tasks at a reading, by coroutine and the place where they wait.",
+    (
+        _PID,
+        _AT,
+        Column("coroutine", pa.string(), "qualified name of the task's coroutine"),
+        Column("state", pa.string(), "waiting, ready, running or done"),
+        _count("tasks", "how many of them"),
+        _time("oldest_ns", "time since the oldest of them was first seen"),
+        Column("stack_id", pa.int32(), "where they wait, outermost frame first", nullable=True),
+    ),
+    ("pid", "at_ns", "coroutine", "state"),
+)
+LOOP_LAG = Table(
+    "loop_lag",
+    "How late the event loop ran a callback that was due.",
+    (
+        _PID,
+        _AT,
+        _time("lag_ns", "time from when it was due until it ran"),
+        Column("loop", pa.string(), "class of the event loop"),
+    ),
+    ("pid", "at_ns"),
+)
+HEAP_OBJECTS = Table(
+    "heap_objects",
+    "Every object of one snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        Column("object_id", pa.int64(), "address of the object", encoding="DELTA_BINARY_PACKED"),
+        Column("type", pa.string(), "module.qualname of the type"),
+        _bytes("size_bytes", "shallow size (sys.getsizeof)"),
+        _count("refcount", "reference count; NULL: immortal or unknown", nullable=True),
+        _count("items", "length of a container", nullable=True),
+        Column(
+            "root",
+            pa.string(),
+            "why it is a root of the heap: module, frame, task, ...; NULL: it is not",
+            nullable=True,
+        ),
+        Column("name", pa.string(), "name of a module, class, function, thread or coroutine", nullable=True),
+    ),
+    ("pid", "rung", "object_id"),
+)
+HEAP_REFERENCES = Table(
+    "heap_references",
+    "Every reference of one snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        Column("from_id", pa.int64(), "object that refers", encoding="DELTA_BINARY_PACKED"),
+        Column("to_id", pa.int64(), "object that is referred to"),
+        Column("label", pa.string(), "attribute, key, index, frame local or closure; NULL: not named", nullable=True),
+    ),
+    ("pid", "rung", "from_id"),
+)
+OBJECT_SITES = Table(
+    "object_sites",
+    "Where a living object was allocated: its address joined with the allocation tracer's.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        Column("object_id", pa.int64(), "address of the object", encoding="DELTA_BINARY_PACKED"),
+        Column("stack_id", pa.int32(), "allocation stack"),
+    ),
+    ("pid", "rung", "object_id"),
+)
 REQUESTS = Table(
     "requests",
     "One row per request of the load generator.",
@@ -297,7 +398,7 @@ REQUESTS = Table(
             "error",
             pa.string(),
             "what went wrong: connect, no_connection, timeout, reset, protocol; aborted: the load's client gave it up"
-            " on purpose; unfinished: the load ended first",
+            " on purpose; unfinished: the load ended first; exhausted: the load had no port or descriptor left",
             nullable=True,
         ),
         Column("route", pa.string(), "name of the request in the load's mix"),
@@ -356,8 +457,9 @@ RECORDING_QUALITY = Table(
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
-        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER,
-        PROCESS_STATS, OBJECT_CENSUS, CONTAINER_SIZES, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
+        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, TASKS,
+        LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
 """Every table by name. A profile has each of them, empty when nothing was recorded."""
