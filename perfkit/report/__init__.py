@@ -57,11 +57,12 @@ def render(
     """
     from perfkit.check import check
     from perfkit.decode import open_profile
-    from perfkit.report import notebooks, page
     from perfkit.report.kernel import execution
+    from perfkit.report.notebooks import prepare
+    from perfkit.report.page import build
 
     profile = open_profile(profile_dir)
-    prepared = notebooks.prepare(notebook_path(notebook), dict(parameters or {}), profile.path.resolve())
+    prepared = prepare(notebook_path(notebook), dict(parameters or {}), profile.path.resolve())
     target = Path(output) if output is not None else profile.path / "report.html"
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder {target.parent}", hint="Make it first, or choose another -o.")
@@ -71,7 +72,7 @@ def render(
         say(f"running {prepared.name}")
         problem = running.finish()
     say("writing the page")
-    html = page.build(profile, findings, prepared, problem, static=static)
+    html = build(profile, findings, prepared, problem, static=static)
     temporary = target.with_name(target.name + ".tmp")
     temporary.write_text(html, "utf-8")
     temporary.replace(target)

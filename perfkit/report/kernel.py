@@ -5,12 +5,12 @@ socket (no TCP port, no warning about it), and its IPython knows no start-up fil
 history, so that every run is like every other.
 """
 
+import asyncio
 import os
 import shutil
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,16 +24,63 @@ class Execution:
     """A notebook that is being run in the background."""
 
     def __init__(self, notebook: Any) -> None:
+        self._stop: Callable[[], object] = lambda: None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="perfkit-notebook")
-        self._future = self._pool.submit(_run, notebook)
+        self._future = self._pool.submit(self._run, notebook)
 
     def finish(self) -> str | None:
         """Wait for the end; return why it stopped early, or None. The outputs are in the notebook."""
         return self._future.result()
 
     def close(self) -> None:
-        """Wait for the kernel to be gone."""
+        """Stop the notebook if it is still running, and wait for its kernel to be gone."""
+        if not self._future.done():
+            self._stop()
         self._pool.shutdown(wait=True)
+
+    def _run(self, notebook: Any) -> str | None:
+        """Run every cell and return why it stopped early, or None."""
+        # Unix socket paths are at most 104 bytes long on some systems: a short folder, whatever TMPDIR says.
+        folder = Path(tempfile.mkdtemp(prefix="pk-", dir="/tmp" if Path("/tmp").is_dir() else None))  # noqa: S108
+        try:
+            return asyncio.run(self._execute(notebook, folder))
+        except asyncio.CancelledError:
+            return "it was interrupted"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _execute(self, notebook: Any, folder: Path) -> str | None:
+        """Run every cell in a kernel whose files are in `folder`."""
+        _skip_slow_imports()
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        self._stop = lambda: loop.call_soon_threadsafe(task.cancel) if task else None
+        client = NotebookClient(
+            notebook,
+            km=_kernel(folder),
+            timeout=CELL_TIMEOUT_S,
+            startup_timeout=START_TIMEOUT_S,
+            shutdown_kernel="immediate",
+            record_timing=False,
+        )
+        environment = dict(os.environ) | {
+            "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTER_DATA_DIR": str(folder),
+            "PYTHONHASHSEED": "0",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        try:
+            # nbclient cleans up only after kernels that it made, unless told so.
+            await client.async_execute(env=environment, cleanup_kc=True)
+        except CellExecutionError as error:
+            return f"{error.ename}: {error.evalue}"
+        except CellTimeoutError:
+            return f"a cell took longer than {CELL_TIMEOUT_S} seconds"
+        except DeadKernelError:
+            return "its process died"
+        return None
 
 
 @contextmanager
@@ -46,15 +93,10 @@ def execution(notebook: Any) -> Iterator[Execution]:
         running.close()
 
 
-def _run(notebook: Any) -> str | None:
-    """Run every cell and return why it stopped early, or None."""
-    _skip_slow_imports()
-    import asyncio
-
+def _kernel(folder: Path) -> Any:
+    """Return a manager for one kernel: this interpreter, behind a Unix socket."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     class ThisInterpreter(KernelSpecManager):  # type: ignore[misc]
         """Knows one kernel: the interpreter that perfkit runs in."""
@@ -64,46 +106,12 @@ def _run(notebook: Any) -> str | None:
             argv = [sys.executable, "-m", "perfkit.report.kernel", "-f", "{connection_file}"]
             return KernelSpec(argv=argv, display_name=kernel_name, language="python")
 
-    # Unix socket paths are at most 104 bytes long on some systems: a short folder, whatever TMPDIR says.
-    folder = Path(tempfile.mkdtemp(prefix="pk-", dir="/tmp" if Path("/tmp").is_dir() else None))  # noqa: S108
-    try:
-        manager = AsyncKernelManager(
-            transport="ipc",
-            ip=str(folder / "k"),
-            connection_file=str(folder / "kernel.json"),
-            kernel_spec_manager=ThisInterpreter(data_dir=str(folder)),
-        )
-        client = NotebookClient(
-            notebook, km=manager, timeout=CELL_TIMEOUT_S, startup_timeout=START_TIMEOUT_S, record_timing=False
-        )
-        environment = dict(os.environ) | {
-            "IPYTHONDIR": str(folder / "ipython"),
-            "JUPYTER_DATA_DIR": str(folder),
-            "PYTHONHASHSEED": "0",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-
-        async def run() -> None:
-            try:
-                await client.async_execute(env=environment)
-            finally:
-                if manager.has_kernel:
-                    await manager.shutdown_kernel(now=True)
-                manager.cleanup_connection_file()
-
-        with warnings.catch_warnings():
-            # jupyter_client and zmq warn about their own event loops; nothing a reader of a report could act on.
-            warnings.simplefilter("ignore")
-            asyncio.run(run())
-    except CellExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except CellTimeoutError:
-        return f"a cell took longer than {CELL_TIMEOUT_S} seconds"
-    except DeadKernelError:
-        return "its process died"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return None
+    return AsyncKernelManager(
+        transport="ipc",
+        ip=str(folder / "k"),
+        connection_file=str(folder / "kernel.json"),
+        kernel_spec_manager=ThisInterpreter(data_dir=str(folder)),
+    )
 
 
 def _skip_slow_imports() -> None:
