@@ -240,7 +240,7 @@ def kaplan_meier(lifetime_s: ArrayLike, freed: ArrayLike, weights: ArrayLike) ->
     deaths = np.bincount(index, weight * died, len(ages))
     leaving = np.bincount(index, weight, len(ages))
     at_risk = leaving[::-1].cumsum()[::-1]
-    return ages, np.cumprod(1 - deaths / at_risk)
+    return ages, np.cumprod(1 - deaths / np.maximum(at_risk, 1e-300))
 
 
 def _growth(heap: LiveHeap, row: int, gate: float) -> SiteGrowth:

@@ -132,7 +132,7 @@ class MemoryGrowth:
         site = sites[0].site if sites else None
         name, what = _name(held.owner, held.type), _short(held.item_type or "items")
         shared: dict[str, Any] = {"holder": held, "sites": sites, "rate": rate}
-        if held.limit_items is not None:
+        if held.limit_items is not None and held.last <= held.limit_items:
             return self._filling(evidence, held, rate, shared)
         if rate is None or not rate.grows:
             title = (
