@@ -12,7 +12,7 @@ import sys
 import time
 from _thread import get_ident
 from collections import Counter, OrderedDict, deque
-from itertools import chain, islice
+from itertools import chain, compress, islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SLICE_NS = 4_000_000
 _PAUSE_S = 0.006
+_MAX_SLICE = 12_000
 _OWN = "perfkit probe"
 _MIN_ITEMS = 32
 _MAX_TYPES = 2000
@@ -81,6 +82,7 @@ class Recorder:
     def __init__(self, probe: Any) -> None:
         self._probe = probe
         self._kinds: dict[int, Kind] = {}
+        self._looked_at: set[int] = set()
         self._history: dict[int, list[int]] = {}
         self._first: dict[int, tuple[int, int]] = {}
         self._followed: dict[int, None] = {}
@@ -135,10 +137,10 @@ class Recorder:
             yield _PAUSE_S
         # Before there is a list of everything, which a generator's frame would lead to.
         own = self._own_objects()
-        held_ns = time.monotonic_ns()
+        held_ns = time.thread_time_ns()
         objects = gc.get_objects()
+        self._longest_ns = max(self._longest_ns, time.thread_time_ns() - held_ns)
         at_ns = time.monotonic_ns()
-        self._longest_ns = max(self._longest_ns, at_ns - held_ns)
         total = len(objects)
         counts: Counter[int] = Counter()
         sizes: dict[int, int] = {}
@@ -151,13 +153,14 @@ class Recorder:
             began_slice_ns = time.thread_time_ns()
             part = objects[-size:]
             del objects[-size:]
-            self._count(part, own, counts, sizes, large, look_for_untracked)
+            self._count(part, counts, sizes, large, look_for_untracked)
             # It may hold the last reference of an object: that goes away here, within the slice.
             part.clear()
             took_ns = max(1, time.thread_time_ns() - began_slice_ns)
             self._longest_ns = max(self._longest_ns, took_ns)
-            size = max(256, min(2 * size, int(size * _SLICE_NS / took_ns)))
+            size = max(256, min(2 * size, _MAX_SLICE, int(size * _SLICE_NS / took_ns)))
             yield _PAUSE_S
+        self._leave_out_own(own, counts, sizes, large)
         self._look_at_untracked(large)
         yield 0.0
         self._follow(large)
@@ -172,7 +175,7 @@ class Recorder:
             {
                 "rung": self._rungs,
                 "monotonic_ns": at_ns,
-                "objects": total - len(own),
+                "objects": sum(counts.values()),
                 "types": types,
                 "containers": rows,
                 "forced": forced,
@@ -183,6 +186,7 @@ class Recorder:
         self._rungs += 1
         # Not kept: an entry is found by the address of a type, and types may come and go.
         self._kinds.clear()
+        self._looked_at.clear()
 
     def _collect_garbage(self) -> dict[str, int] | None:
         """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
@@ -215,38 +219,49 @@ class Recorder:
 
     def _count(
         self,
-        slice_: list[Any],
-        own: set[int],
+        part: list[Any],
         counts: Counter[int],
         sizes: dict[int, int],
         large: dict[int, tuple[Any, int]],
         look_for_untracked: bool,
     ) -> None:
-        """Count, size and measure the objects of one slice."""
-        slice_ = [each for each in slice_ if id(each) not in own]
-        numbers = list(map(id, map(type, slice_)))
+        """Count, size and measure the objects of one slice, most of them without a step of Python."""
+        numbers = list(map(id, map(type, part)))
         counts.update(numbers)
-        kinds, known = self._kinds, self._history
+        kinds = self._kinds
+        examples = dict(zip(numbers, part, strict=True))
+        for number in examples.keys() - kinds.keys():
+            kind = kinds[number] = Kind(examples[number])
+            if kind.is_sized or kind.length is not None:
+                self._looked_at.add(number)
         getsizeof = sys.getsizeof
-        for each, number in zip(slice_, numbers, strict=True):
-            kind = kinds.get(number)
-            if kind is None:
-                kind = kinds[number] = Kind(each)
+        for each, number in compress(zip(part, numbers, strict=True), map(self._looked_at.__contains__, numbers)):
+            kind = kinds[number]
             if kind.is_sized:
                 sizes[number] = sizes.get(number, 0) + getsizeof(each, 0)
-            if kind.length is not None:
-                length = kind.length(each)
-                if length >= _MIN_ITEMS or id(each) in known:
-                    large[id(each)] = (each, length)
+            if kind.length is not None and (length := kind.length(each)) >= _MIN_ITEMS:
+                large[id(each)] = (each, length)
         if look_for_untracked:
-            for each in gc.get_referents(*slice_):
+            for each in gc.get_referents(*part):
                 if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
                     self._untracked[id(each)] = each
 
-    def _own_objects(self) -> set[int]:
-        """Return the identities of the probe's own objects."""
+    def _leave_out_own(
+        self, own: list[Any], counts: Counter[int], sizes: dict[int, int], large: dict[int, tuple[Any, int]]
+    ) -> None:
+        """Take the probe's own objects out of the numbers again."""
+        for each in own:
+            number = id(type(each))
+            if number in counts and gc.is_tracked(each):
+                counts[number] -= 1
+                if number in sizes:
+                    sizes[number] -= sys.getsizeof(each, 0)
+            large.pop(id(each), None)
+
+    def _own_objects(self) -> list[Any]:
+        """Return the probe's own objects."""
         # Frames are not tracked while they run; what ours hold between two rungs is in `self`.
-        found: set[int] = set()
+        found: dict[int, Any] = {}
         waiting: list[Any] = [self, self._probe, globals()]
         while waiting:
             each = waiting.pop()
@@ -256,12 +271,12 @@ class Recorder:
                 continue
             if each is __builtins__ or (type(each) is dict and "__name__" in each and not _is_ours(each)):
                 continue
-            found.add(id(each))
+            found[id(each)] = each
             if each is self._history:
-                found.update(map(id, self._history.values()))
+                found.update((id(lengths), lengths) for lengths in self._history.values())
             elif each is not self._untracked:
                 waiting += gc.get_referents(each)
-        return found
+        return list(found.values())
 
     def _follow(self, large: dict[int, tuple[Any, int]]) -> None:
         """Note the lengths of this rung and decide which containers are worth a row."""
@@ -502,11 +517,13 @@ def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
         if isinstance(key, str) and key.isidentifier() and len(key) < 40 and len(holder) <= 16:
             return f"[{key!r}]"
         return "dict value" if key is not None else "dict key"
-    if isinstance(holder, (list, tuple, set, frozenset, deque)):
-        return f"{kind.__name__} item"
     name = kind.__name__
     if name == "cell":
+        return _closure_variable(holder, path)
+    if type(held).__name__ in ("cell", "frame"):
         return ""
+    if isinstance(holder, (list, tuple, set, frozenset, deque)):
+        return f"{name} item"
     if name == "function":
         if held is holder.__closure__ or held is holder.__dict__:
             return ""
@@ -516,7 +533,7 @@ def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
     if name in ("method", "builtin_function_or_method"):
         return "__self__"
     if name in ("coroutine", "generator", "async_generator", "frame"):
-        return "local"
+        return _local_variable(holder, held)
     if isinstance(holder, type):
         return "" if type(held) is dict else f"<{type_name(type(held))}>"
     # An instance: its dictionary is a step of its own up to 3.10, and none at all later.
@@ -530,6 +547,29 @@ def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
     if key is None:
         key = _slot(holder, held)
     return f".{key}" if key else f"<{type_name(type(held))}>"
+
+
+def _closure_variable(cell: Any, path: list[tuple[str, Any]]) -> str:
+    """Return the name of the variable in a cell, which the function knows that a path came from."""
+    cells, function = (path[-2][1], path[-3][1]) if len(path) > 2 else ((), None)
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    if type(cells) is not tuple or len(cells) != len(names):
+        return "closure"
+    return next((str(name) for name, each in zip(names, cells, strict=True) if each is cell), "closure")
+
+
+def _local_variable(holder: Any, held: Any) -> str:
+    """Return the name of the local variable of a suspended function that holds an object."""
+    frame = next(
+        (getattr(holder, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(holder, name)), holder
+    )
+    if frame is None:
+        return "local"
+    values = frame.f_locals
+    name = next((name for name, value in values.items() if value is held), "local")
+    if type(values) is dict and frame.f_code.co_flags & 1:
+        values.clear()  # a snapshot that the frame would keep, see `_frames`
+    return name
 
 
 def _slot(holder: Any, held: Any) -> str | None:
