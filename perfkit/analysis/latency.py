@@ -1,7 +1,8 @@
 """The only place that turns the `requests` table into latencies, rates and shares of errors.
 
-Which requests count: those that the load's client gave up on purpose (`aborted`) or could not see
-through because it ended (`unfinished`) say nothing about the target and are left out everywhere. An
+Which requests count: those that the load's client gave up on purpose (`aborted`), could not see
+through because it ended (`unfinished`) or could not send for want of ports (`exhausted`) say nothing
+about the target and are left out everywhere. An
 *error* is a request without an answer, or with a status of 500 and above. *Latencies* are of all
 answers and of requests that waited in vain (`timeout`, `no_connection`: at least that long); a
 connection refused or cut has no latency, or fast failures would make a broken service look quick.
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-_LEFT_OUT = ("aborted", "unfinished")
+_LEFT_OUT = ("aborted", "unfinished", "exhausted")
 _WAITED_IN_VAIN = ("timeout", "no_connection")
 _QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 _Z_95 = 1.959964

@@ -8,6 +8,7 @@ is felt by every request that should have been sent during it (no coordinated om
 """
 
 import asyncio
+import errno
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,11 +17,13 @@ from perfkit.load.alarm import Alarm
 from perfkit.load.connection import Connection
 from perfkit.load.mix import Mix
 from perfkit.load.options import LoadOptions
-from perfkit.load.rows import ABORTED, CONNECT, NO_CONNECTION, TIMEOUT, UNFINISHED, Request
+from perfkit.load.rows import ABORTED, CONNECT, EXHAUSTED, NO_CONNECTION, TIMEOUT, UNFINISHED, Request
 
 _BATCH = 16  # requests sent in one go before answers get their turn
 _SWEEP_S = 0.02
 _RECONNECT_S = 0.01
+_OUR_SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+"""What a failed connection says when this machine is out of descriptors, ports or memory."""
 
 
 class Generator:
@@ -217,11 +220,12 @@ class Generator:
         """Open a connection; when the target refuses, the request that waited longest fails."""
         try:
             await self._connect()
-        except OSError:
+        except OSError as error:
+            kind = EXHAUSTED if error.errno in _OUR_SHORTAGE else CONNECT
             while self._waiting:
                 request = self._waiting.popleft()
                 if not request.end_ns:
-                    self._fail(request, CONNECT)
+                    self._fail(request, kind)
                     break
             # The task still counts as connecting: those behind it get another one a moment later.
             asyncio.get_running_loop().call_later(_RECONNECT_S, self._connect_if_needed)

@@ -11,6 +11,8 @@ from perfkit.load.options import Route
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)(?::(\d+))?\}")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = {"content-length", "transfer-encoding", "traceparent"}
 _NOISE_BYTES = 1 << 16
 
 
@@ -77,12 +79,15 @@ class Mix:
 
         if _UNSAFE.search(route.path):
             raise UsageError(f"the path {route.path!r} of route {route.name!r} has a blank or control character")
-        headers = {"Host": host, "Accept": "*/*", **route.headers}
-        if route.body_bytes or route.method in {"PATCH", "POST", "PUT"}:
-            headers |= {"Content-Length": str(route.body_bytes)}
-            headers.setdefault("Content-Type", "application/octet-stream")
-        if any("\r" in text or "\n" in text for pair in headers.items() for text in pair):
+        given = {name.lower() for name in route.headers}
+        if wrong := [name for name in route.headers if not _TOKEN.fullmatch(name) or name.lower() in _OURS]:
+            raise UsageError(f"route {route.name!r} cannot set the header {wrong[0]!r}")
+        if any("\r" in value or "\n" in value for value in route.headers.values()):
             raise UsageError(f"a header of route {route.name!r} has a line break")
+        defaults = {"Host": host, "Accept": "*/*"}
+        if route.body_bytes or route.method in {"PATCH", "POST", "PUT"}:
+            defaults |= {"Content-Type": "application/octet-stream", "Content-Length": str(route.body_bytes)}
+        headers = {name: value for name, value in defaults.items() if name.lower() not in given} | route.headers
         lines = [route.method.encode() + b" " + template(route.path) + b" HTTP/1.1"]
         lines += [_escaped(name) + b": " + template(value) for name, value in headers.items()]
         return b"\r\n".join([*lines, b"traceparent: %(traceparent)b", b"", b""]), values, route.body_bytes

@@ -29,9 +29,9 @@ FIELDS = (
 """Name, struct code and NumPy type of each field; times are CLOCK_MONOTONIC, status 0 and reused -1 mean unknown."""
 
 RECORD = struct.Struct("<" + "".join(code for _, code, _ in FIELDS))
-ERRORS = ("", "connect", "no_connection", "timeout", "reset", "protocol", "aborted", "unfinished")
-"""Error classes by their number; 0: none."""
-(OK, CONNECT, NO_CONNECTION, TIMEOUT, RESET, PROTOCOL, ABORTED, UNFINISHED) = range(len(ERRORS))
+ERRORS = ("", "connect", "no_connection", "timeout", "reset", "protocol", "aborted", "unfinished", "exhausted")
+"""Error classes by their number; 0: none. The last three are the load's own doing, not the target's."""
+(OK, CONNECT, NO_CONNECTION, TIMEOUT, RESET, PROTOCOL, ABORTED, UNFINISHED, EXHAUSTED) = range(len(ERRORS))
 
 _HALF = (1 << 64) - 1
 

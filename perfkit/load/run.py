@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from perfkit.errors import CannotRecord
+from perfkit.errors import CannotRecord, UsageError
 from perfkit.load.generator import Generator
 from perfkit.load.options import LoadOptions
 from perfkit.load.rows import Request, RowWriter
@@ -22,6 +23,7 @@ SETTINGS = "load.json"
 SUMMARY = "summary.json"
 _FLUSH_S = 0.25
 _DRAIN_S = 1.0
+_OTHER_DESCRIPTORS = 64
 
 
 class TargetUnreachable(CannotRecord):
@@ -49,9 +51,11 @@ def run_load(options: LoadOptions, folder: Path | None = None, say: Callable[[st
 
     Raises:
         TargetUnreachable: the target does not accept a connection; nothing was sent.
+        UsageError: this process may not open so many connections.
     """
     import uvloop
 
+    _allow_connections(options.max_connections)
     tally = Tally()
     writer: RowWriter | None = None
     with contextlib.ExitStack() as stack:
@@ -124,6 +128,19 @@ async def _flush(writer: RowWriter) -> None:
     while True:
         await asyncio.sleep(_FLUSH_S)
         writer.flush()
+
+
+def _allow_connections(count: int) -> None:
+    """Raise this process's limit of open descriptors as far as the connections need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise UsageError(
+            f"{count} connections need {needed} open descriptors; this process may have {hard}",
+            hint=f"Use at most {hard - _OTHER_DESCRIPTORS} connections, or raise the limit (ulimit -Hn).",
+        )
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _both(first: Callable[[Request], None], second: Callable[[Request], None]) -> Callable[[Request], None]:

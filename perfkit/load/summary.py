@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 from perfkit.load.options import LoadOptions
-from perfkit.load.rows import ABORTED, ERRORS, UNFINISHED, Request
+from perfkit.load.rows import ABORTED, ERRORS, EXHAUSTED, UNFINISHED, Request
 
 _PERCENTILES = (50, 90, 95, 99, 99.9)
 KEPT_RATIO = 0.99
@@ -48,7 +48,7 @@ class Tally:
             self._statuses[request.status] += 1
         if request.error:
             self._errors[ERRORS[request.error]] += 1
-        if request.error not in (ABORTED, UNFINISHED):
+        if request.error not in (ABORTED, UNFINISHED, EXHAUSTED):
             self._latencies_ns.append(request.end_ns - request.intended_ns)
 
     def summary(self, options: LoadOptions, effort: Effort) -> dict[str, Any]:
@@ -94,14 +94,17 @@ class Tally:
 
 
 def _doubt(summary: dict[str, Any]) -> str:
-    """Return one sentence when the generator was late itself, so that its numbers are in doubt; else nothing."""
-    if summary["kept_schedule"]:
-        return ""
-    return (
-        f"the load generator itself was late: {summary['late_ratio']:.1%} of the requests were dispatched more"
-        f" than {summary['late_after_ms']:g} ms after they were due"
-        f" (at worst {summary['own_lateness_ms'].get('max', 0):.0f} ms), using {summary['cpu_cores']:.2f} cores"
-    )
+    """Return one sentence when the generator fell short itself, so that its numbers are in doubt; else nothing."""
+    parts = []
+    if not summary["kept_schedule"]:
+        parts.append(
+            f"the load generator itself was late: {summary['late_ratio']:.1%} of the requests were dispatched more"
+            f" than {summary['late_after_ms']:g} ms after they were due"
+            f" (at worst {summary['own_lateness_ms'].get('max', 0):.0f} ms), using {summary['cpu_cores']:.2f} cores"
+        )
+    if exhausted := summary["errors"].get(ERRORS[EXHAUSTED]):
+        parts.append(f"the load's machine ran out of ports or descriptors: {exhausted} requests were not sent")
+    return "; ".join(parts)
 
 
 def _saturation(summary: dict[str, Any]) -> str:

@@ -61,6 +61,7 @@ def test_the_rate_is_what_was_offered() -> None:
         pytest.param({"error": "connect"}, 2, 1, 1, id="a-refused-connection-has-no-latency"),
         pytest.param({"error": "reset", "status": 200}, 2, 1, 1, id="an-answer-cut-short-is-an-error"),
         pytest.param({"error": "aborted"}, 1, 0, 1, id="an-abort-by-the-client-does-not-count"),
+        pytest.param({"error": "exhausted"}, 1, 0, 1, id="what-the-load-s-machine-could-not-send-does-not-count"),
         pytest.param({"error": "unfinished"}, 1, 0, 1, id="what-the-load-left-unfinished-does-not-count"),
     ],
 )

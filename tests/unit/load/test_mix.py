@@ -27,6 +27,12 @@ def test_a_request_is_complete() -> None:
     assert (number, body_bytes, len(body)) == (0, 70_000, 70_000)
 
 
+def test_a_host_of_one_s_own_replaces_the_target_s() -> None:
+    payload = Mix([Route(headers={"host": "shop.example"})], "127.0.0.1:81").draw().payload.lower()
+    assert payload.count(b"host:") == 1
+    assert b"\r\nhost: shop.example\r\n" in payload
+
+
 def test_new_sessions_never_repeat_and_given_ones_do() -> None:
     assert len(set(paths(Route(path="/u/{session}")))) == 200
     assert len(set(paths(Route(path="/u/{session:5}")))) == 5
@@ -67,6 +73,8 @@ def test_bodies_differ_between_requests() -> None:
         pytest.param({"path": "/x y"}, "blank or control", id="blank-in-the-path"),
         pytest.param({"path": "/\r\nX: y"}, "blank or control", id="line-break-in-the-path"),
         pytest.param({"headers": {"X": "a\r\nY: b"}}, "line break", id="line-break-in-a-header"),
+        pytest.param({"headers": {"X Y": "a"}}, "cannot set the header 'X Y'", id="blank-in-a-header-name"),
+        pytest.param({"headers": {"content-LENGTH": "1"}}, "cannot set the header", id="length-of-one-s-own"),
         pytest.param({"path": "/{sesion}"}, "Did you mean 'session'", id="misspelt-placeholder"),
         pytest.param({"path": "x"}, "does not start with a slash", id="relative-path"),
         pytest.param({"method": "HEAD"}, "no method named 'HEAD'", id="method-whose-answer-has-no-body"),
