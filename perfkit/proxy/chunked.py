@@ -80,6 +80,8 @@ class ChunkedReader:
                 if match is None:
                     self._held = _unfinished_line(data[at : at + CHUNK_LINE_LIMIT_BYTES + 1])
                     break
+                if match.end() - at > CHUNK_LINE_LIMIT_BYTES:
+                    raise BadChunk("chunk extensions are too long")
                 at = match.end()
                 self._left = int(match[1], 16)
                 self._count_overhead(match.end() - match.end(1) - 2)

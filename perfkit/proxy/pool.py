@@ -340,6 +340,8 @@ class Pool:
         if connection.state is State.CLOSING:
             connection.link.close()
             return
+        if connection.state is not State.CONNECTING:
+            raise IllegalTransition(connection, State.IDLE)
         self._move(connection, State.IDLE)
         self._created_total += 1
         now = self._clock()

@@ -77,11 +77,19 @@ class Settings:
         return chosen
 
 
+def _settings_in(query: str) -> dict[str, str]:
+    """Return the settings in a query; a page's own parameters are none of ours."""
+    return {name: value for name, value in parse_qsl(query) if name in _SETTINGS}
+
+
 def _truth(value: Any) -> bool:
     """Return a JSON or query value as a truth value."""
     if isinstance(value, bool):
         return value
     return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[str(value).lower()]
+
+
+_SETTINGS = frozenset(f.name for f in fields(Settings))
 
 
 class UpstreamServer:
@@ -201,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer = None
         path, _, query = request.target.decode("latin-1").partition("?")
         try:
-            settings = server.settings.changed(dict(parse_qsl(query))) if query else server.settings
+            settings = server.settings.changed(_settings_in(query)) if query else server.settings
             if path == "/settings":
                 if request.method == b"PATCH":
                     server.settings = server.settings.changed(json.loads(self._body or b"{}"))
