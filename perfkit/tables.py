@@ -297,9 +297,7 @@ GC_PAUSES = Table(
         _count("uncollectable", "objects found unreachable that could not be freed"),
         _count("candidates", "objects that were looked at, where the interpreter tells (3.15)", nullable=True),
         Column("manual", pa.bool_(), "somebody called gc.collect()", nullable=True),
-        Column(
-            "stack_id", pa.int32(), "who called gc.collect(), or what allocated when it was triggered", nullable=True
-        ),
+        Column("stack_id", pa.int32(), "who called gc.collect(), or what allocated when it began", nullable=True),
         Column("os_tid", pa.int64(), "thread it ran in", nullable=True),
     ),
     ("pid", "start_ns"),
