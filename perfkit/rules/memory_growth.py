@@ -277,11 +277,13 @@ class MemoryGrowth:
     def _cached(self, evidence: Evidence) -> Finding | None:
         """Return the finding when pages grow that the kernel can take back.
 
-        The cache of the control group counts only where the group has a limit and perfkit does
-        not write the tracer's file into it.
+        Not while the tracer writes its file, which is page cache too; and the cache of the control
+        group counts only where the group has a limit.
         """
+        if evidence.traced:
+            return None
         parts, limit = evidence.ledger, evidence.limit
-        grouped = limit is not None and limit.grouped and not evidence.traced
+        grouped = limit is not None and limit.grouped
         cache = (parts.file, parts.cgroup_cache) if grouped else (parts.file,)
         growing = self._mattering(cache, self.gate_bytes_per_s(evidence))
         if not growing:
