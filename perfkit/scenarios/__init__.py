@@ -47,7 +47,8 @@ class Load:
     """The load of a scenario; the rate comes from exactly one of `rate_per_s`, `slo` and `schedule`.
 
     With `rate_per_s` or `slo` it lasts as long as it is asked to. `max_connections` None means
-    the in-flight number of the objective, else 64.
+    the in-flight number of the objective, else 64. `late_after_s` is larger than the generator's own
+    default: it shares its cores with proxy, upstream and collectors.
     """
 
     rate_per_s: float | None = None
@@ -59,6 +60,7 @@ class Load:
     timeout_s: float = 10.0
     abort_ratio: float = 0.0
     abort_after_s: float = 0.005
+    late_after_s: float = 0.02
     routes: tuple[Route, ...] = (Route(),)
 
     def options(self, host: str, port: int, length_s: float | None = None) -> LoadOptions:
@@ -81,6 +83,7 @@ class Load:
             timeout_s=self.timeout_s,
             abort_ratio=self.abort_ratio,
             abort_after_s=self.abort_after_s,
+            late_after_s=self.late_after_s,
         )
 
 
