@@ -408,6 +408,27 @@ def test_clients_that_go_away_while_uploading_send_half_of_the_body(server: Serv
     assert (len(server.traces), server.gone_early) == (10, 10)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_the_target_does_each_request_is_accounted_for_once(server: Server, tmp_path: Path, seed: int) -> None:
+    routes = tuple(Route(name or "ok", "GET", f"/{name}") for name in ANSWERS)
+    schedule = Schedule.parse("0..300/s for 1s, 300/s for 0.5s", "poisson", seed)
+    options = LoadOptions(
+        "127.0.0.1", server.port, schedule, routes, max_connections=12, timeout_s=0.25, abort_ratio=0.1
+    )
+    with load(options, tmp_path) as run:
+        summary = run.summary()
+    rows = run.requests().to_pylist()
+    assert len(rows) + summary["unsent"] == len(list(schedule.offsets_ns())) == summary["due"]
+    assert len({row["trace_id"] for row in rows}) == len(rows)
+    assert {row["trace_id"] for row in rows if row["status"]} <= set(server.traces)
+    assert {row["error"] for row in rows} > {None, "reset", "protocol", "timeout"}
+    for row in rows:
+        assert (row["error"] is None) <= (row["status"] is not None), "no error means an answer"
+        assert (
+            0 <= row["dispatched_ns"] - row["intended_ns"] <= row["start_ns"] - row["intended_ns"] <= row["latency_ns"]
+        )
+
+
 def test_a_target_that_goes_away_gives_connect_errors_and_no_row_is_lost(tmp_path: Path) -> None:
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
