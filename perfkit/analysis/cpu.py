@@ -5,11 +5,7 @@ The raw folder of one process holds `window-NNN.json` (chrometrace) with `window
 Any of them may be cut or missing; what is left is decoded and the note says what is not.
 """
 
-import csv
-import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from perfkit.analysis.activity import diffuse, is_known_wait, prior_share, running_share
-from perfkit.analysis.chrometrace import Interval, Trace, load, on_grid, trace
+from perfkit.analysis.chrometrace import Interval, on_grid
+from perfkit.analysis.pyspy_windows import Frames, Notes, Window, runs_in, windows_of
+from perfkit.analysis.threads import ThreadTimes, os_tids, snapshots, thread_times
 from perfkit.clock import Clock
 from perfkit.symbols import Symbols
 from perfkit.tables import CPU_SAMPLES, RECORDING_QUALITY
 
-_SAMPLES = "Samples: "
-_SLACK_NS = 50_000_000
-"""A dump is compared with the sample that is nearest to its end, if it is this near."""
-
-
-@dataclass
-class _Window:
-    """One decoded window, in recording time; `anchor_ns` is its microsecond 0."""
-
-    anchor_ns: int
-    from_ns: int
-    until_ns: int
-    rate_hz: int
-    trace: Trace
-
-
-@dataclass
-class _Notes:
-    """What is missing and why, and what it took."""
-
-    sentences: list[str] = field(default_factory=list)
-    errors: int = 0
-    cpu_ns: int = 0
-
-    def add(self, sentence: str) -> None:
-        """Keep a sentence, once."""
-        if sentence not in self.sentences:
-            self.sentences.append(sentence)
-
-
-class _Frames:
-    """Numbers frames and remembers what is behind a number."""
-
-    def __init__(self, symbols: Symbols) -> None:
-        self._symbols = symbols
-        self._numbers: dict[tuple[str, str | None, int | None], int] = {}
-
-    def __call__(self, function: str, file: str | None, line: int | None) -> int:
-        """Return the number of a frame."""
-        number = self._numbers.get((function, file, line))
-        if number is None:
-            number = self._numbers[function, file, line] = self._symbols.frame(function, file, line)
-        return number
-
-    def known(self, function: str, file: str | None, line: int | None) -> int | None:
-        """Return the number of a frame that was met already, else None."""
-        return self._numbers.get((function, file, line))
-
-    def place(self, number: int) -> tuple[str, str, str]:
-        """Return function, cleaned file and kind of a frame."""
-        function, file, kind = self._symbols.place(number)
-        return function, file or "", kind
-
-
-@dataclass
-class ThreadTimes:
-    """CPU time of one thread: readings in recording time, cumulative, and when it was gone."""
-
-    at_ns: list[int] = field(default_factory=list)
-    cpu_ns: list[int] = field(default_factory=list)
-    gone_ns: int | None = None
+_USUAL_RATE_HZ = 100
 
 
 def samples(
@@ -102,14 +40,18 @@ def samples(
         until_ns: end of the recording; what lies behind is cut off.
         collector: name of the row in recording_quality.
     """
-    notes = _Notes()
-    frames = _Frames(symbols)
-    windows = list(_windows(folder, clock, frames, until_ns, notes))
-    rate_hz = windows[0].rate_hz if windows else _rate_hz(folder)
-    period_ns = 1_000_000_000 // rate_hz
-    dumps = list(_dumps(folder / "dumps.ndjson", clock))
-    times, readings_ns = _thread_times(folder / "threads.csv", clock)
-    spans = _Spans(pid, symbols, _os_tids(dumps, pid), [dump["at_ns"] for dump in dumps], times)
+    notes = Notes()
+    frames = Frames(symbols)
+    dumps = list(snapshots(folder / "dumps.ndjson", clock))
+    times, readings_ns = thread_times(folder / "threads.csv", clock)
+    if pid in times and (ended_ns := times[pid].gone_ns) is not None and ended_ns < until_ns:
+        until_ns = ended_ns
+        notes.add(f"the process ended {ended_ns / 1e9:.1f} s after the start")
+    runs = list(runs_in(folder, notes))
+    windows = list(windows_of(runs, clock, frames, until_ns, notes))
+    period_ns = 1_000_000_000 // (runs[0].rate_hz if runs else _USUAL_RATE_HZ)
+    begun_ns = clock.from_monotonic(runs[0].spawned_ns) if runs else 0
+    spans = _Spans(pid, symbols, os_tids(dumps, pid), [dump["at_ns"] for dump in dumps], times)
     for window in windows:
         spans.add(window)
     columns = spans.on_grid(period_ns)
@@ -122,120 +64,8 @@ def samples(
     )
     return {
         "cpu_samples": table,
-        "recording_quality": _quality(windows, notes, pid, collector, period_ns, until_ns, clock, folder),
+        "recording_quality": _quality(pid, collector, windows, begun_ns, until_ns, period_ns, notes),
     }
-
-
-def _windows(folder: Path, clock: Clock, frames: _Frames, until_ns: int, notes: _Notes) -> Iterator[_Window]:
-    """Yield the windows that can be read, each cut where its successor begins."""
-    waiting: _Window | None = None
-    for meta in sorted(folder.glob("window-*.meta.json")):
-        facts = json.loads(meta.read_text("utf-8"))
-        window = _window(meta.with_name(meta.name.replace(".meta", "")), facts, clock, frames, notes)
-        if window is None:
-            continue
-        window.until_ns = min(window.until_ns, until_ns)
-        if waiting is not None:
-            waiting.until_ns = min(waiting.until_ns, window.from_ns)
-            yield waiting
-        waiting = window
-    if waiting is not None:
-        yield waiting
-
-
-def _window(file: Path, facts: dict[str, Any], clock: Clock, frames: _Frames, notes: _Notes) -> _Window | None:
-    """Return one window, or None and a note when there is nothing in it."""
-    number = int(file.stem.rpartition("-")[2])
-    said = str(facts.get("said", ""))
-    notes.cpu_ns += int(facts.get("cpu_ns", 0))
-    if "behind in sampling" in said:
-        notes.add("py-spy could not keep up with the rate")
-    if errors := said.rpartition("Errors: ")[2].split():
-        notes.errors += int(errors[0]) if errors[0].isdigit() and _SAMPLES in said else 0
-    try:
-        events, whole = load(file.read_text("utf-8", "replace"))
-        result = trace(events, frames)
-    except FileNotFoundError:
-        reason = said.splitlines()[0] if said and facts.get("exit_code") else "py-spy did not finish its file"
-        notes.add(f"window {number} is lost: {reason}")
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        notes.add(f"window {number} is damaged: {error}")
-        return None
-    if not whole:
-        notes.add(f"window {number} is cut short")
-    if result.unbalanced:
-        notes.add(f"window {number} has {result.unbalanced} events out of order")
-    if not result.intervals:
-        notes.add(f"window {number} is empty")
-        return None
-    # The gaps between py-spy's ticks are exponential, so a change is seen one mean gap late, on average.
-    anchor_ns = clock.from_monotonic(int(facts["spawned_ns"])) - 1_000_000_000 // int(facts["rate_hz"])
-    return _Window(
-        anchor_ns,
-        max(0, anchor_ns + result.first_us * 1000),
-        anchor_ns + result.last_us * 1000,
-        int(facts["rate_hz"]),
-        result,
-    )
-
-
-def _rate_hz(folder: Path) -> int:
-    """Return the rate that was asked for when no window can be read."""
-    for meta in folder.glob("window-*.meta.json"):
-        return int(json.loads(meta.read_text("utf-8"))["rate_hz"])
-    return 100
-
-
-def _dumps(file: Path, clock: Clock) -> Iterator[dict[str, Any]]:
-    """Yield the snapshots that were written whole, their times as recording time."""
-    for line in file.read_text("utf-8").splitlines() if file.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            return
-        yield {"at_ns": clock.from_monotonic(row["ended_ns"]), "threads": row["threads"]}
-
-
-def _thread_times(file: Path, clock: Clock) -> tuple[dict[int, ThreadTimes], list[int]]:
-    """Return the CPU times by thread id of the operating system, and when they were read."""
-    times: dict[int, ThreadTimes] = {}
-    readings: list[int] = []
-    if not file.exists():
-        return times, readings
-    with file.open(encoding="ascii", errors="replace", newline="") as lines:
-        for row in list(csv.reader(lines))[1:]:
-            try:
-                at_ns, tid, cpu_ns = clock.from_monotonic(int(row[0])), int(row[1]), int(row[2])
-            except (ValueError, IndexError):  # the line that was being written
-                break
-            if not readings or at_ns > readings[-1]:
-                readings.append(at_ns)
-            thread = times.setdefault(tid, ThreadTimes())
-            if cpu_ns < 0:
-                thread.gone_ns = at_ns
-            else:
-                thread.gone_ns = None
-                thread.at_ns.append(at_ns)
-                thread.cpu_ns.append(cpu_ns)
-    return times, readings
-
-
-def _os_tids(dumps: list[dict[str, Any]], pid: int) -> dict[int, list[tuple[int, int, str | None]]]:
-    """Return for each pthread id when it was seen as which thread: (at_ns, os_tid, name).
-
-    pthread ids are addresses: a new thread may have the id of one that ended.
-    """
-    seen: dict[int, list[tuple[int, int, str | None]]] = {}
-    for dump in dumps:
-        for thread in dump["threads"]:
-            os_tid, name = thread.get("os_thread_id"), thread.get("thread_name")
-            os_tid = pid if os_tid is None and name == "MainThread" else os_tid
-            # Names come from the module `threading`, which the target may never have imported.
-            name = "MainThread" if name is None and os_tid == pid else name
-            if os_tid is not None:
-                seen.setdefault(thread["thread_id"], []).append((dump["at_ns"], os_tid, name))
-    return seen
 
 
 class _Spans:
@@ -262,7 +92,7 @@ class _Spans:
         self.leaves: dict[int, int] = {}
         """stack_id -> its innermost frame."""
 
-    def add(self, window: _Window) -> None:
+    def add(self, window: Window) -> None:
         """Add the intervals of a window, cut to what it covers and to the life of each thread."""
         for interval in window.trace.intervals:
             start_ns = max(window.anchor_ns + interval.start_us * 1000, window.from_ns)
@@ -323,7 +153,7 @@ class _Spans:
 def _activity(
     columns: dict[str, Any],
     spans: _Spans,
-    frames: _Frames,
+    frames: Frames,
     times: dict[int, ThreadTimes],
     readings_ns: list[int],
     dumps: list[dict[str, Any]],
@@ -368,7 +198,7 @@ def _activity(
     return pa.array(answer, pa.bool_(), mask=unknown)
 
 
-def _seen_running(dumps: list[dict[str, Any]], frames: _Frames) -> dict[int, tuple[int, int]]:
+def _seen_running(dumps: list[dict[str, Any]], frames: Frames) -> dict[int, tuple[int, int]]:
     """Return for each innermost frame in how many snapshots its thread was running, and in how many it was there.
 
     Where py-spy knows the thread of the operating system (Python 3.11 and later), `active` is
@@ -386,7 +216,7 @@ def _seen_running(dumps: list[dict[str, Any]], frames: _Frames) -> dict[int, tup
 
 
 def _gil(
-    columns: dict[str, Any], spans: _Spans, dumps: list[dict[str, Any]], frames: _Frames, period_ns: int
+    columns: dict[str, Any], spans: _Spans, dumps: list[dict[str, Any]], frames: Frames, period_ns: int
 ) -> pa.Array:
     """Return who held the GIL at the samples that agree with a snapshot taken at that moment; elsewhere NULL."""
     tick_ns: NDArray[np.int64] = columns["tick_ns"]
@@ -409,20 +239,10 @@ def _gil(
 
 
 def _quality(
-    windows: list[_Window],
-    notes: _Notes,
-    pid: int,
-    collector: str,
-    period_ns: int,
-    until_ns: int,
-    clock: Clock,
-    folder: Path,
+    pid: int, collector: str, windows: list[Window], begun_ns: int, until_ns: int, period_ns: int, notes: Notes
 ) -> pa.Table:
     """Return the row that says how much of the recording is covered, in ticks."""
-    spawned = [
-        json.loads(meta.read_text("utf-8"))["spawned_ns"] for meta in sorted(folder.glob("window-*.meta.json"))[:1]
-    ]
-    from_ns = windows[0].from_ns if windows else (clock.from_monotonic(spawned[0]) if spawned else 0)
+    from_ns = max(0, windows[0].from_ns if windows else begun_ns)
     covered_ns = sum(max(0, window.until_ns - window.from_ns) for window in windows)
     expected = max(0, until_ns - from_ns) // period_ns
     taken = max(0, min(expected, covered_ns // period_ns) - notes.errors)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,9 @@ class Window:
                 self._facts["exit_code"] = self._process.returncode
                 self._facts["cpu_ns"] = round((usage.ru_utime + usage.ru_stime) * 1e9)
                 self._facts["said"] = self.said
-                self._save()
-                self._log.unlink()
+                with suppress(OSError):  # the disk is full: the window is what counts
+                    self._save()
+                    self._log.unlink()
         return self._process.returncode is not None
 
     def wait_until_sampling(self, abandon: Callable[[], bool] = lambda: False) -> bool:

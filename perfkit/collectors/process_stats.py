@@ -74,7 +74,7 @@ class ProcessStats:
         """
         from perfkit.tables import MEMORY_LEDGER, PROCESS_STATS, RECORDING_QUALITY, Table
 
-        meta = json.loads((raw.folder / "meta.json").read_text("utf-8"))
+        meta = _meta(raw.folder / "meta.json", raw.clock.monotonic_ns)
         readings = [
             {"pid": raw.pid} | row | {"at_ns": raw.clock.from_monotonic(row["at_ns"])}
             for row in _readings(raw.folder / "readings.csv")
@@ -161,8 +161,8 @@ class Readings:
             except OSError:  # it ended just now; its last count stays
                 continue
             self._switches[thread.name] = status["voluntary_ctxt_switches"], status["nonvoluntary_ctxt_switches"]
-        voluntary, involuntary = zip(*self._switches.values(), strict=True)
-        return sum(voluntary), sum(involuntary)
+        counts = self._switches.values()
+        return sum(voluntary for voluntary, _ in counts), sum(involuntary for _, involuntary in counts)
 
     def _descriptors(self) -> int | None:
         """Return the number of open descriptors, None when we may not look."""
@@ -217,6 +217,15 @@ def _watch(recording: Recording, options: Mapping[str, Any], stop: threading.Eve
         save.write_text(json.dumps(meta), "utf-8")
     except OSError as error:
         recording.say(f"process figures are not recorded any more: {error.strerror}")
+
+
+def _meta(file: Path, began_ns: int) -> dict[str, Any]:
+    """Return the sidecar; the plain one when the recorder was killed before it was written."""
+    try:
+        meta: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {"every_ns": round(COLLECTOR.options["every_s"] * 1e9), "began_ns": began_ns}
+    return meta
 
 
 def _readings(file: Path) -> Iterator[dict[str, Any]]:

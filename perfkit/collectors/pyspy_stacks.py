@@ -104,7 +104,10 @@ class _Windows(threading.Thread):
         Raises:
             PySpyFailed: py-spy could not attach though the target is alive.
         """
-        window = self._open()
+        try:
+            window = self._open()
+        except OSError as error:
+            raise pyspy.PySpyFailed(self._recording.target.pid, error.strerror or str(error)) from error
         if not window.wait_until_sampling():
             window.stop()
             if self._recording.target.is_alive():
@@ -154,13 +157,16 @@ def _watch_threads(recording: Recording, stop: threading.Event) -> None:
         with (recording.raw / "threads.csv").open("w", newline="", encoding="ascii") as file:
             rows = csv.writer(file)
             rows.writerow(["at_ns", "tid", "cpu_ns"])
-            while times := thread_times_ns(pid):
+            while True:
+                times = thread_times_ns(pid)
                 now_ns = time.monotonic_ns()
                 gone = known.keys() - times.keys()
                 changed = {tid: ns for tid, ns in times.items() if tid == pid or known.get(tid) != ns}
                 rows.writerows((now_ns, tid, ns) for tid, ns in {**changed, **dict.fromkeys(gone, -1)}.items())
                 file.flush()
                 known = times
+                if not times:
+                    return
                 due = max(due + _THREADS_EVERY_S, time.monotonic())
                 if stop.wait(due - time.monotonic()):
                     return
