@@ -261,8 +261,11 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read this client on, unless it is too far ahead."""
+        """Read this client on, unless it is too far ahead: in requests, in its body, or in answers not taken."""
         if self._reading_paused and len(self._held) <= PIPELINE_BYTES:
+            exchange = self._exchange
+            if exchange.is_congested if exchange is not None else self._writing_paused and self._state == _IDLE:
+                return
             self._reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
@@ -411,9 +414,9 @@ class ClientConnection(asyncio.Protocol):
         """Read the request that came with one just answered."""
         if self._state <= _HEAD and not self._writing_paused:
             held, self._held = self._held, b""
-            self.resume_reading()
             if held:
                 self._read_head(held)
+            self.resume_reading()
 
     def _refuse(self, refusal: Refused) -> None:
         """Answer a request that is not accepted; what follows it cannot be trusted, so close."""

@@ -69,6 +69,13 @@ class Exchange:
         if self.held_bytes > HELD_BODY_BYTES and not self.buffered:
             self.client.pause_reading()
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether the request body comes faster than it can be passed on."""
+        if self.connection is not None:
+            return bool(self.connection.link.writing_paused)
+        return self.held_bytes > HELD_BODY_BYTES and not self.buffered
+
     def end_body(self, trailers: bytes = b"") -> None:
         """Note that the request body is complete."""
         self.body_done = True
@@ -166,7 +173,7 @@ class Exchange:
         self.connection = None
         if connection is None:
             return
-        if reusable and self.body_done:
+        if reusable and self.body_done and not connection.link.writing_paused:
             self.pool.release(connection)
         else:
             self.pool.discard(connection, "response")

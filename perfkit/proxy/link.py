@@ -39,6 +39,7 @@ class UpstreamLink(asyncio.Protocol):
         self._informational = 0
         self._check_done: Callable[[bool], None] | None = None
         self._paused = False
+        self.writing_paused = False
 
     # The pool's side --------------------------------------------------------------------------
 
@@ -100,11 +101,13 @@ class UpstreamLink(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop reading the request body: the upstream does not take it fast enough."""
+        self.writing_paused = True
         if self.exchange is not None:
             self.exchange.client.pause_reading()
 
     def resume_writing(self) -> None:
         """Read the request body on."""
+        self.writing_paused = False
         if self.exchange is not None:
             self.exchange.client.resume_reading()
 

@@ -140,7 +140,7 @@ def test_a_body_arrives_as_it_was_sent(front: Running, coding: str, size: int) -
         raw, head = content, f"Content-Length: {size}\r\n"
     got = talk(front.port, get("/echo", fields=head, method="PUT") + raw)
     assert got.startswith(b"HTTP/1.1 200 "), got[:200]
-    head_bytes, _, body = got.partition(b"\r\n\r\n")
+    body = got.partition(b"\r\n\r\n")[2]
     assert json.loads(body)["body"] == content.decode("latin-1")
 
 
@@ -344,12 +344,15 @@ def test_no_upstream_is_answered_502(tmp_path: Path) -> None:
 
 
 def test_a_pool_that_stays_exhausted_is_answered_503(origin: Running, tmp_path: Path) -> None:
-    with proxy(tmp_path, origin.port, pool={"maximum_size": 1, "acquire_timeout_s": 0.2}) as running:
-        with socket.create_connection(("127.0.0.1", running.port)) as busy:
-            busy.sendall(get("/?latency_ms=2000"))
-            while not running.stats()["pools"]["app"]["in_use"]:
-                pass
-            assert ask(running.port, "GET", "/")[0] == 503
+    pool = {"maximum_size": 1, "acquire_timeout_s": 0.2}
+    with (
+        proxy(tmp_path, origin.port, pool=pool) as running,
+        socket.create_connection(("127.0.0.1", running.port)) as busy,
+    ):
+        busy.sendall(get("/?latency_ms=2000"))
+        while not running.stats()["pools"]["app"]["in_use"]:
+            pass
+        assert ask(running.port, "GET", "/")[0] == 503
 
 
 def test_a_path_without_a_route_is_answered_404_and_the_connection_kept(origin: Running, tmp_path: Path) -> None:
