@@ -53,7 +53,7 @@ def theme(colors: dict[str, Any]) -> dict[str, Any]:
         },
         "range": {"category": colors["palette"]},
         "line": {"strokeWidth": 1.8, "strokeJoin": "round"},
-        "area": {"line": False},
+        "area": {"line": False, "fillOpacity": 0.88},
         "style": {
             "limit": {"stroke": colors["bad"], "strokeDash": [5, 4], "strokeWidth": 1.4},
             "limit-text": {"fill": colors["bad"], "fontSize": 11, "align": "right", "baseline": "bottom", "dy": -4},
@@ -95,6 +95,15 @@ def time_unit(duration_s: float) -> tuple[float, str]:
     if duration_s < 36_000:
         return 60.0, "minutes into the recording"
     return 3_600.0, "hours into the recording"
+
+
+def time_x(field: str, duration_s: float) -> "alt.X":
+    """Return the time axis that all charts of a recording share, so that they can be read below each other."""
+    import altair as alt
+
+    per, title = time_unit(duration_s)
+    domain = [0, round(duration_s / per, 3)] if duration_s else alt.Undefined
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(nice=False, domain=domain, clamp=True))
 
 
 def _register() -> None:

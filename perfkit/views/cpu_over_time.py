@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import present, time_unit
+from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
 from perfkit.views.selection import chosen_pid
@@ -48,7 +48,7 @@ def cpu_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Chart | a
         alt.Chart(data[["at", "cpus", "what", "place"]])
         .mark_area(interpolate="step-after")
         .encode(
-            x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False)),
+            x=time_x("at", profile.duration_s),
             y=alt.Y("cpus:Q", title="CPUs in use", stack="zero"),
             color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order)),
             order=alt.Order("place:Q"),

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from perfkit.analysis.stacks import tree_of, weights_of_stacks
+from perfkit.analysis.survival import places
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Note, Place, PlainTable
 from perfkit.views.selection import chosen_pid
 from perfkit.views.units import bytes_text, percent_text, seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIME = "application/vnd.perfkit.flamegraph.v1+json"
 KINDS = ("python", "library", "stdlib", "native", "interpreter", "synthetic")
@@ -20,24 +27,6 @@ LEAST = 0.001
 
 Frame = tuple[str, str, str]
 """Function, place as `file:line`, kind."""
-
-_CPU = """
-select list({'function': f.function, 'file': f.file, 'line': null::int, 'kind': f.kind} order by b.pos) as frames,
-    w.weight
-from (
-    select stack_id, sum(weight_ns)::bigint as weight from cpu_samples c join threads t using (thread_id)
-    where t.pid = $pid and ($idle or coalesce(c.active, true)) group by stack_id
-) w join stack_frames b using (stack_id) join frames f using (frame_id)
-group by w.stack_id, w.weight order by w.stack_id
-"""
-_SURVIVORS = """
-select list({'function': f.function, 'file': f.file, 'line': f.line, 'kind': f.kind} order by b.pos) as frames, w.weight
-from (
-    select stack_id, sum(size_bytes)::bigint as weight from heap_survival
-    where pid = $pid and freed_ns is null and allocated_ns > $warmup_ns group by stack_id
-) w join stack_frames b using (stack_id) join frames f using (frame_id)
-group by w.stack_id, w.weight order by w.stack_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +66,10 @@ def cpu_flame_graph(
         idle: count waiting threads too.
         least: frames below this share of everything are not drawn.
     """
-    stacks = profile.sql(_CPU, pid=chosen_pid(profile, pid), idle=idle)
-    if stacks.empty:
+    weights = weights_of_stacks(profile, "cpu", pid=chosen_pid(profile, pid), active_only=not idle)
+    if weights.empty:
         return Note("Nothing was recorded: the CPU sampler saw no running thread of this process.")
-    return flame_graph(_weighted(stacks), unit="ns", label="CPU time by function", least=least)
+    return flame_graph(_stacks(profile, weights), unit="ns", label="CPU time by function", least=least)
 
 
 def survivor_flame_graph(
@@ -94,12 +83,13 @@ def survivor_flame_graph(
         warmup_s: what was allocated before is left out, in seconds.
         least: frames below this share of everything are not drawn.
     """
-    stacks = profile.sql(_SURVIVORS, pid=chosen_pid(profile, pid), warmup_ns=int(warmup_s * 1e9))
-    if stacks.empty:
+    after_ns = int(warmup_s * 1e9) + 1
+    weights = weights_of_stacks(profile, "heap", pid=chosen_pid(profile, pid), from_ns=after_ns)
+    weights = weights[weights["stack_id"].isin(list(places(profile)))]
+    if weights.empty:
         return Note("Nothing was recorded: no traced allocation made after the warm-up was still alive at the end.")
-    return flame_graph(
-        _weighted(stacks), unit="bytes", label="Living bytes by the stack that allocated them", least=least
-    )
+    stacks = _stacks(profile, weights, lines=True)
+    return flame_graph(stacks, unit="bytes", label="Living bytes by the stack that allocated them", least=least)
 
 
 def flame_graph(
@@ -114,70 +104,55 @@ def flame_graph(
         least: frames below this share of everything are not drawn.
     """
     weighted = list(stacks)
-    total = sum(weight for _, weight in weighted)
-    names: dict[Frame, int] = {("all", "", "synthetic"): 0}
-    nodes: list[tuple[int, int, int]] = []
-    folded = 0
-    root = _grow(weighted)
-    pending: list[tuple[int, Frame, _Node]] = [(0, ("all", "", "synthetic"), root)]
-    while pending:
-        depth, frame, node = pending.pop()
-        nodes.append((names.setdefault(frame, len(names)), depth, node.weight))
-        kept = [(child, below) for child, below in node.children.items() if below.weight >= least * total]
-        folded += sum(below.weight for below in node.children.values()) - sum(below.weight for _, below in kept)
-        for child, below in sorted(kept, key=lambda item: (item[1].weight, item[0])):
-            pending.append((depth + 1, child, below))
+    numbers: dict[tuple[str, str | None, int | None], int] = {}
+    kinds: dict[tuple[str, str | None, int | None], str] = {}
+    paths = []
+    for frames, _ in weighted:
+        named = [(function, place or None, None) for function, place, _ in frames]
+        kinds |= {each: frame[2] for each, frame in zip(named, frames, strict=True)}
+        paths.append(np.array([numbers.setdefault(each, len(numbers)) for each in named], dtype=np.int32))
+    values = np.array([weight for _, weight in weighted], dtype=np.int64)
+    tree = tree_of(paths, values, tuple(numbers), unit=unit, min_ratio=least)
+    depths = np.zeros(len(tree.parents), dtype=np.int64)
+    for box, parent in enumerate(tree.parents[1:].tolist(), start=1):
+        depths[box] = depths[parent] + 1
     data = {
         "label": label,
         "unit": unit,
-        "total": total,
+        "total": tree.total,
         "least": least,
-        "folded": folded,
-        "names": [function for function, _, _ in names],
-        "places": [place for _, place, _ in names],
-        "kinds": [KINDS.index(kind) if kind in KINDS else len(KINDS) - 1 for _, _, kind in names],
-        "node_name": [name for name, _, _ in nodes],
-        "node_depth": [depth for _, depth, _ in nodes],
-        "node_value": [value for _, _, value in nodes],
+        "folded": int(tree.folded.sum()),
+        "names": ["all", *(function for function, _, _ in tree.labels)],
+        "places": ["", *(place or "" for _, place, _ in tree.labels)],
+        "kinds": [KINDS.index("synthetic"), *(_kind(kinds[each]) for each in tree.labels)],
+        "node_name": (tree.frames + 1).tolist(),
+        "node_depth": depths.tolist(),
+        "node_value": tree.values.tolist(),
     }
-    return FlameGraph(data, _top(weighted, total, unit))
+    return FlameGraph(data, _top(weighted, tree.total, unit))
 
 
-class _Node:
-    """A frame below the frames that called it."""
-
-    __slots__ = ("children", "weight")
-
-    def __init__(self) -> None:
-        self.weight = 0
-        self.children: dict[Frame, _Node] = {}
+def _kind(kind: str) -> int:
+    """Return the number of a kind of frame."""
+    return KINDS.index(kind) if kind in KINDS else KINDS.index("synthetic")
 
 
-def _grow(stacks: Iterable[tuple[tuple[Frame, ...], int]]) -> _Node:
-    """Return the tree of all stacks."""
-    root = _Node()
-    for frames, weight in stacks:
-        node = root
-        node.weight += weight
-        for frame in frames:
-            node = node.children.setdefault(frame, _Node())
-            node.weight += weight
-    return root
-
-
-def _weighted(stacks: Any) -> list[tuple[tuple[Frame, ...], int]]:
-    """Return the rows of a query as stacks."""
+def _stacks(profile: Profile, weights: "pd.DataFrame", *, lines: bool = False) -> list[tuple[tuple[Frame, ...], int]]:
+    """Return weighted stacks with their frames; without lines, a function is one frame wherever it was left."""
+    frames = profile.table("frames").select(["function", "file", "line", "kind"]).to_pylist()
+    known = [(f["function"], _place(f["file"], f["line"] if lines else None), f["kind"]) for f in frames]
+    paths = profile.table("stacks")["frame_ids"].to_pylist()
     return [
-        (tuple((f["function"], _place(f["file"], f["line"]), f["kind"]) for f in row.frames), int(row.weight))
-        for row in stacks.itertuples()
+        (tuple(known[frame] for frame in paths[stack]), value)
+        for stack, value in zip(weights["stack_id"].tolist(), weights["value"].tolist(), strict=True)
     ]
 
 
-def _place(file: str | None, line: float | None) -> str:
+def _place(file: str | None, line: int | None) -> str:
     """Return `file:line`, or as much as is known of it."""
     if not file:
         return ""
-    return f"{file}:{int(line)}" if line and line > 0 else file
+    return f"{file}:{line}" if line else file
 
 
 def _top(stacks: list[tuple[tuple[Frame, ...], int]], total: int, unit: str, rows: int = 15) -> PlainTable:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import line_legend, present, time_unit
+from perfkit.views.charts import line_legend, present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
 from perfkit.views.units import seconds_text
@@ -44,7 +44,7 @@ def latency_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note":
         alt.Chart(data[["at", "latency", "what"]])
         .mark_line()
         .encode(
-            x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False, domainMin=0)),
+            x=time_x("at", profile.duration_s),
             y=alt.Y(
                 "latency:Q",
                 title="milliseconds",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import line_legend, present, time_unit
+from perfkit.views.charts import line_legend, present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import m4
 from perfkit.views.selection import chosen_pid
@@ -49,7 +49,7 @@ def memory_over_time(
     data["at"] = (data["at_ns"] / 1e9 / per).round(3)
     data["size"] = (data["bytes"] / divisor).round(3)
     order = [name for name in (RESIDENT, ANONYMOUS, TRACED) if name in set(data["what"])]
-    x = alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False))
+    x = time_x("at", profile.duration_s)
     y = alt.Y("size:Q", title=unit)
     lines = (
         alt.Chart(data[["at", "size", "what"]])
@@ -69,7 +69,7 @@ def memory_over_time(
     if warmup_s > 0:
         shade = pd.DataFrame({"from": [0.0], "until": [warmup_s / per]})
         layers.append(
-            alt.Chart(shade).mark_rect(style="warmup").encode(x=alt.X("from:Q", title=time_title), x2="until:Q")
+            alt.Chart(shade).mark_rect(style="warmup").encode(x=time_x("from", profile.duration_s), x2="until:Q")
         )
     layers.append(lines)
     if limit is not None and shows_limit:

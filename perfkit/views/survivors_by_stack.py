@@ -1,5 +1,6 @@
 """Who allocates what is never freed?"""
 
+from perfkit.analysis.survival import places
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable
 from perfkit.views.selection import chosen_pid
@@ -10,16 +11,17 @@ with survivors as (
     select stack_id, sum(size_bytes) filter (where freed_ns is null) as alive_bytes,
         sum(allocations) filter (where freed_ns is null) as alive,
         sum(size_bytes) as made_bytes
-    from heap_survival where pid = $pid and allocated_ns > $warmup_ns group by stack_id having alive_bytes > 0
+    from heap_survival where pid = $pid and allocated_ns > $warmup_ns and list_contains($known, stack_id)
+    group by stack_id having alive_bytes > 0
 )
 select s.stack_id, alive_bytes::double as alive_bytes, alive::double as alive, made_bytes::double as made_bytes,
-    list({'function': f.function, 'file': f.file, 'line': f.line, 'kind': f.kind} order by b.pos) as frames
+    list({'function': f.function, 'kind': f.kind} order by b.pos) as frames
 from survivors s join stack_frames b using (stack_id) join frames f using (frame_id)
 group by all order by alive_bytes desc, s.stack_id limit $top
 """
 _ALL = """
 select coalesce(sum(size_bytes), 0)::double as alive_bytes from heap_survival
-where pid = $pid and allocated_ns > $warmup_ns and freed_ns is null
+where pid = $pid and allocated_ns > $warmup_ns and freed_ns is null and list_contains($known, stack_id)
 """
 
 
@@ -37,26 +39,25 @@ def survivors_by_stack(
         warmup_s: start of the recording to leave out, in seconds.
     """
     pid = chosen_pid(profile, pid)
-    known = profile.sql("select count(*) as n from heap_survival where pid = $pid", pid=pid)["n"].iloc[0]
-    if not known:
+    traced = profile.sql("select count(*) as n from heap_survival where pid = $pid", pid=pid)["n"].iloc[0]
+    if not traced:
         return Note("Nothing was recorded: no allocation was traced in this process.")
-    warmup_ns = int(warmup_s * 1e9)
-    data = profile.sql(_SURVIVORS, pid=pid, warmup_ns=warmup_ns, top=top)
+    only = {"pid": pid, "warmup_ns": int(warmup_s * 1e9), "known": list(place_of := places(profile))}
+    data = profile.sql(_SURVIVORS, top=top, **only)
     if data.empty:
         return Note("Nothing that was allocated after the warm-up was still alive at the end.")
-    total = float(profile.sql(_ALL, pid=pid, warmup_ns=warmup_ns)["alive_bytes"].iloc[0])
+    total = float(profile.sql(_ALL, **only)["alive_bytes"].iloc[0])
     seconds = max(profile.duration_s - warmup_s, 1e-9)
     rows: list[list[Cell]] = []
     for _, row in data.iterrows():
-        frames = list(row["frames"])
-        own = [i for i, frame in enumerate(frames) if frame["kind"] == "python"]
-        at = own[-1] if own else len(frames) - 1
-        callers = [frames[i]["function"] for i in (own[:-1] if own else range(at))][-3:]
+        site = place_of[row["stack_id"]]
+        callers = [frame["function"] for frame in row["frames"] if frame["kind"] == "python"]
+        callers = callers[:-1] if site.kind == "python" else callers
         share = row["alive_bytes"] / total
         rows.append(
             [
-                Place(frames[at]["function"], frames[at]["file"], _line(frames[at]["line"])),
-                Chain(tuple(callers)) if callers else "",
+                Place(site.function, site.file, site.line),
+                Chain(tuple(callers[-3:])) if callers else "",
                 Bar(bytes_text(row["alive_bytes"]), share),
                 percent_text(share),
                 f"{bytes_text(row['alive_bytes'] / seconds)}/s",
@@ -66,8 +67,3 @@ def survivors_by_stack(
         )
     headers = ("allocated in", "called by", "alive at the end", "share", "rate", "allocations", "of its own survive")
     return PlainTable(headers, rows, numbers=frozenset(headers[2:]))
-
-
-def _line(value: object) -> int | None:
-    """Return a line number that may be NULL."""
-    return value if isinstance(value, int) else None

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.views.charts import present, time_unit
+from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
 from perfkit.views.units import count_text, percent_text, three_digits
@@ -44,7 +44,7 @@ def throughput_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note
         alt.Chart(data[["at", "until", "rate", "what", "bottom", "top"]])
         .mark_rect()
         .encode(
-            x=alt.X("at:Q", title=time_title, scale=alt.Scale(nice=False)),
+            x=time_x("at", profile.duration_s),
             x2="until:Q",
             y=alt.Y("bottom:Q", title="requests per second", scale=alt.Scale(zero=True)),
             y2="top:Q",

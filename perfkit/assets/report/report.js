@@ -16,6 +16,8 @@
     const names = Object.keys(table.columns);
     return Array.from({ length: table.rows }, (_, i) => Object.fromEntries(names.map((n) => [n, table.columns[n][i]])));
   };
+  const fitted = (config, plot) => plot.clientWidth > 480 ? config
+    : { ...config, legend: { ...config.legend, columns: 1, labelLimit: Math.max(plot.clientWidth - 60, 120) } };
   const data = JSON.parse(await unpack("perfkit-data"));
   for (const host of document.querySelectorAll("[data-flame]")) perfkitFlame(host, data.flames[host.dataset.flame]);
 
@@ -41,7 +43,7 @@
             ast: true,
             mode: "vega-lite",
             renderer: "svg",
-            config: data.themes[scheme],
+            config: fitted(data.themes[scheme], plot),
             tooltip: { theme: scheme },
             actions: { export: true, source: false, compiled: false, editor: false },
             downloadFileName: plot.dataset.name,

@@ -103,7 +103,7 @@ def test_growing_container_names_its_holder(leak: Profile) -> None:
 
 def test_survivors_put_the_leaking_line_first_and_leave_out_the_start_up(leak: Profile) -> None:
     [first, *_] = views.survivors_by_stack(leak, warmup_s=6).rows
-    assert first[0].text() == "open_session (/srv/app/sessions.py:31)"
+    assert first[0].text() == "open_session (app/sessions.py:31)"
     assert "_load" not in bundle(views.survivors_by_stack(leak, warmup_s=6))["text/plain"]
 
 
