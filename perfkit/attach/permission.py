@@ -75,15 +75,13 @@ def denied(pid: int) -> AttachDenied:
             why="this kernel forbids it until the next boot (kernel.yama.ptrace_scope=3)",
             hint="Start the program with perfkit instead: `perfkit record -- python app.py`.",
         )
-    if os.geteuid() == 0 or not _may_ptrace():
-        inside = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists() or os.geteuid() == 0
-        if inside and not _may_ptrace():
-            return AttachDenied(
-                pid,
-                why="this container lacks the capability SYS_PTRACE",
-                hint="Start it with `docker run --cap-add=SYS_PTRACE` "
-                "(Kubernetes: `securityContext.capabilities.add: [SYS_PTRACE]`).",
-            )
+    if os.geteuid() == 0 and not _may_ptrace():
+        return AttachDenied(
+            pid,
+            why="this container lacks the capability SYS_PTRACE",
+            hint="Start it with `docker run --cap-add=SYS_PTRACE` "
+            "(Kubernetes: `securityContext.capabilities.add: [SYS_PTRACE]`).",
+        )
     if scope:
         return AttachDenied(
             pid,

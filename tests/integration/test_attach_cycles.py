@@ -1,0 +1,94 @@
+"""Getting into a process and out again, in every state and every version, leaves no trace."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from perfkit.attach.session import Session
+from perfkit.attach.target import tracer_of
+from tests.attach_targets import PROGRAMS, eventually, every_version, interpreter, is_untouched, running, same_version
+
+pytestmark = pytest.mark.attach
+
+_CYCLES = 5
+_LONGEST_STOP_NS = 500_000_000
+
+
+@every_version
+@pytest.mark.parametrize("state", ["busy", "sleep", "lock", "read", "asyncio_idle", "threads", "load", "forked"])
+def test_attaching_again_and_again_leaves_the_target_as_it_was(version: str, state: str) -> None:
+    with running("states.py", state, python=interpreter(version)) as target:
+        before = target.look()
+        for cycle in range(_CYCLES):
+            with Session.open(target.target) as session:
+                session.start("echo")
+                assert session.call("echo", cycle=cycle) == {"cycle": cycle}
+                assert session.stopped_ns < _LONGEST_STOP_NS
+        assert eventually(lambda: is_untouched(target, before)), (before, target.look())
+
+
+def test_a_uvloop_that_has_nothing_to_do_is_entered() -> None:
+    with running("states.py", "uvloop_idle", python=Path(sys.executable)) as target:
+        before = target.look()
+        for _cycle in range(_CYCLES):
+            with Session.open(target.target) as session:
+                session.start("echo")
+        assert eventually(lambda: is_untouched(target, before))
+
+
+@every_version
+def test_a_thread_that_sleeps_alone_is_entered_at_once(version: str) -> None:
+    with running("alone.py", python=interpreter(version)) as target:
+        assert eventually(lambda: (Path(f"/proc/{target.target.pid}/syscall").read_text().split()[0]) in ("23", "230"))
+        with Session.open(target.target) as session:
+            assert session.method == "blocked_call"
+            session.start("echo")
+        assert tracer_of(target.target.pid) == 0
+
+
+def test_a_recorder_killed_while_it_records_leaves_the_target_clean_within_two_seconds(tmp_path: Path) -> None:
+    with running("states.py", "load", python=same_version()) as target:
+        before = target.look()
+        recorder = subprocess.Popen(
+            [sys.executable, str(PROGRAMS / "recorder.py"), str(target.target.pid), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert recorder.stdout is not None
+        assert recorder.stdout.readline() == "recording\n"
+        assert target.look() != before
+        recorder.kill()
+        recorder.wait()
+        recorder.stdout.close()
+        assert eventually(lambda: is_untouched(target, before, memray=True)), target.look()
+
+
+def test_a_recorder_killed_at_any_moment_of_attaching_does_no_harm(tmp_path: Path) -> None:
+    with running("states.py", "asyncio_idle", python=same_version()) as target:
+        before = target.look()
+        for attempt in range(8):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            recorder = subprocess.Popen(
+                [sys.executable, str(PROGRAMS / "recorder.py"), str(target.target.pid), str(folder)],
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+            time.sleep(0.12 + 0.04 * attempt)  # not for readiness: to hit another moment each time
+            recorder.kill()
+            recorder.wait()
+        assert eventually(lambda: is_untouched(target, before, memray=True), within_s=3.0), (before, target.look())
+
+
+def test_signals_reach_a_target_that_is_being_entered() -> None:
+    with running("states.py", "sleep", python=same_version()) as target:
+        os.kill(target.target.pid, signal.SIGCHLD)
+        with Session.open(target.target) as session:
+            os.kill(target.target.pid, signal.SIGCHLD)
+            session.start("echo")
