@@ -11,6 +11,7 @@ NAME/recording.json     what is being recorded; there from the first moment, loc
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -71,7 +72,7 @@ class Manifest:
         """
         try:
             raw = json.loads(text)
-            schema = int(raw["schema"])
+            schema, _ = int(raw["schema"]), str(raw["name"])
         except (ValueError, KeyError, TypeError) as error:
             raise ProfileError(
                 f"{path / MANIFEST} is damaged: {error}", hint="Delete the file if raw/ is still there, then try again."
@@ -130,10 +131,18 @@ class Profile:
 
         Raises:
             UnknownName: perfkit has no such table.
+            ProfileError: its file is damaged.
         """
         contract = _contract(name)
         file = self.path / "tables" / f"{name}.parquet"
-        return contract.conform(pq.read_table(file)) if file.exists() else contract.empty()
+        if not file.exists():
+            return contract.empty()
+        try:
+            return contract.conform(pq.read_table(file, partitioning=None))
+        except (pa.ArrowException, KeyError) as error:
+            raise ProfileError(
+                f"{file} is damaged: {error}", hint="Record again; the other tables are fine."
+            ) from error
 
     def frame(self, name: str) -> "pd.DataFrame":
         """Return a table as a pandas frame, with nullable types where a column may be unknown."""
@@ -157,9 +166,12 @@ class Profile:
         import duckdb
 
         connection = duckdb.connect(":memory:", config={"threads": os.cpu_count() or 1})
+        # Absolute, because a view looks for its file when it is asked. DuckDB takes some characters for patterns.
+        folder = self.path.resolve() / "tables"
+        is_plain = not set("*?[") & set(str(folder))
         for name, contract in TABLES.items():
-            file = self.path / "tables" / f"{name}.parquet"
-            if file.exists() and pq.read_schema(file).names == contract.schema.names:
+            file = folder / f"{name}.parquet"
+            if is_plain and file.exists() and pq.read_schema(file).names == contract.schema.names:
                 connection.from_parquet(str(file)).create_view(name)
             else:
                 connection.register(name, self.table(name))
@@ -196,17 +208,21 @@ def write_table(contract: Table, table: pa.Table, file: Path) -> None:
     deltas = {c.name: c.encoding for c in contract.columns if c.encoding}
     lists = {c.name for c in contract.columns if pa.types.is_list(c.type)}
     temporary = file.with_suffix(".tmp")
-    pq.write_table(
-        table,
-        temporary,
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=[c.name for c in contract.columns if c.name not in deltas and c.name not in lists],
-        column_encoding=deltas or None,
-        row_group_size=1_000_000,
-        store_schema=False,
-        write_statistics=True,
-    )
+    try:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=[c.name for c in contract.columns if c.name not in deltas and c.name not in lists],
+            column_encoding=deltas or None,
+            row_group_size=1_000_000,
+            store_schema=False,
+            write_statistics=True,
+        )
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk, half a table is in the way of everything else
+        raise
     temporary.replace(file)
 
 
@@ -253,10 +269,13 @@ class ProfileWriter:
         """Yield a writer for a recording that was interrupted.
 
         Raises:
+            NotAProfile: the folder holds no recording.
             StillRecording: its recorder is still alive.
             ProfileError: nothing of use was saved before it was interrupted.
         """
         folder = Path(path)
+        if not (folder / RECORDING).exists():
+            raise NotAProfile(folder)
         lock = _lock(folder)
         try:
             try:
@@ -294,7 +313,9 @@ class ProfileWriter:
             ProfileError: the disk is full or the folder is not writable.
         """
         try:
-            (self.path / "tables").mkdir(exist_ok=True)
+            # What an earlier attempt left behind is not part of this one.
+            shutil.rmtree(self.path / "tables", ignore_errors=True)
+            (self.path / "tables").mkdir()
             rows: dict[str, int] = {}
             for name, table in sorted(tables.items()):
                 if table.num_rows:

@@ -77,9 +77,11 @@ class Table:
         """Return the table made of one sequence or array per column, in the table's order.
 
         Raises:
-            KeyError: a column is missing that may not be NULL.
+            KeyError: a column is missing that may not be NULL, or one is given that is not a column.
             pyarrow.ArrowInvalid: a value does not fit its column, or is NULL where it may not be.
         """
+        if unknown := [name for name in columns if name not in self]:
+            raise KeyError(f"{self.name} has no column {sorted(unknown)}")
         rows = len(next(iter(columns.values()))) if columns else 0
         arrays = []
         for c in self.columns:
