@@ -327,7 +327,7 @@ class ProfileWriter:
             temporary.replace(self.path / MANIFEST)
         except OSError as error:
             raise ProfileError(
-                f"cannot write {self.path}: {error.strerror}",
+                f"cannot write {self.path}: {error.strerror or error}",
                 hint=f"Free some space, then run `perfkit check {self.path}`: the raw data is still there.",
             ) from error
         return Profile(self.path)
