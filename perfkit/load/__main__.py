@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="may be repeated")
     parser.add_argument("--body-bytes", type=int, default=0, help="size of each request's body")
     parser.add_argument("--max-connections", type=int, help="default 64, or the in-flight number of --slo")
+    parser.add_argument("--warm-connections", type=int, default=1, help="opened before the schedule begins (default 1)")
     parser.add_argument("--max-requests", type=int, default=1_000_000, help="default: a million")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds from the intended start (default 10)")
     parser.add_argument("--abort-ratio", type=float, default=0.0, help="share of requests the client gives up")
@@ -74,6 +75,7 @@ def _options(given: argparse.Namespace) -> LoadOptions:
         schedule=Schedule.parse(text, given.arrivals, given.seed),
         routes=(Route("request", given.method, given.path, 1.0, headers, given.body_bytes),),
         max_connections=given.max_connections or (slo.in_flight if slo else 64),
+        warm_connections=given.warm_connections,
         timeout_s=given.timeout,
         max_requests=given.max_requests,
         abort_ratio=given.abort_ratio,

@@ -63,12 +63,13 @@ class Generator:
         self._stopping.set()
 
     async def reach_target(self) -> None:
-        """Open a first connection, which the load will use.
+        """Open the connections that the load begins with.
 
         Raises:
-            OSError: the target refuses it, or does not answer within the timeout.
+            OSError: the target refuses one, or does not answer within the timeout.
         """
-        await self._connect()
+        for _ in range(self._options.warm_connections):  # one by one: a burst could overflow the target's backlog
+            await self._connect()
 
     async def run(self, began_ns: int, drain_s: float) -> None:
         """Follow the schedule until it ends, `max_requests` are sent or `stop` is called.

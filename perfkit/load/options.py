@@ -54,10 +54,11 @@ class LoadOptions:
     """Everything about one run of the load generator.
 
     It ends with the schedule or after `max_requests`, whichever is first. At most
-    `max_connections` are open; a request that finds none free waits, and its latency counts
-    from its intended start all the same. `abort_ratio` of the requests are given up by the
-    client `abort_after_s` after they were sent, by closing the connection. A request is late
-    by the generator's own fault when it was dealt with more than `late_after_s` after it was due.
+    `max_connections` are open, `warm_connections` of them before it begins; a request that finds
+    none free waits, and its latency counts from its intended start all the same. `abort_ratio` of
+    the requests are given up by the client `abort_after_s` after they were sent, by closing the
+    connection. A request is late by the generator's own fault when it was dealt with more than
+    `late_after_s` after it was due.
     """
 
     host: str
@@ -65,6 +66,7 @@ class LoadOptions:
     schedule: Schedule
     routes: tuple[Route, ...] = (Route(),)
     max_connections: int = 64
+    warm_connections: int = 1
     timeout_s: float = 10.0
     max_requests: int = 1_000_000
     abort_ratio: float = 0.0
@@ -81,6 +83,8 @@ class LoadOptions:
             raise UsageError("two routes of the load have the same name")
         if self.max_connections < 1 or self.max_requests < 1 or not self.timeout_s > 0:
             raise UsageError("max_connections, max_requests and timeout_s must be above zero")
+        if not 1 <= self.warm_connections <= self.max_connections:
+            raise UsageError(f"warm_connections is between 1 and max_connections, not {self.warm_connections}")
         if not 0 <= self.abort_ratio <= 1:
             raise UsageError(f"abort_ratio is a share between 0 and 1, not {self.abort_ratio:g}")
 

@@ -57,6 +57,7 @@ class Load:
     arrivals: str = "poisson"
     seed: int = 1
     max_connections: int | None = None
+    warm_connections: int = 1
     timeout_s: float = 10.0
     abort_ratio: float = 0.0
     abort_after_s: float = 0.005
@@ -80,6 +81,7 @@ class Load:
             schedule=Schedule.parse(text, self.arrivals, self.seed),
             routes=self.routes,
             max_connections=self.max_connections or (slo.in_flight if slo else 64),
+            warm_connections=self.warm_connections,
             timeout_s=self.timeout_s,
             abort_ratio=self.abort_ratio,
             abort_after_s=self.abort_after_s,

@@ -380,6 +380,12 @@ def test_a_file_that_was_cut_anywhere_is_read_up_to_its_last_whole_row(server: S
     assert run.requests().num_rows == 0
 
 
+def test_connections_can_be_opened_before_the_schedule_begins(server: Server, tmp_path: Path) -> None:
+    with load(at(server, "100/s for 0.3s", max_connections=9, warm_connections=9), tmp_path) as run:
+        assert run.summary()["connections"] == server.connections == 9
+    assert run.requests()["start_ns"].to_numpy().min() >= 0
+
+
 def test_the_number_of_requests_is_a_bound(server: Server, tmp_path: Path) -> None:
     with load(at(server, "200/s for 30s", max_requests=25), tmp_path) as run:
         assert run.summary()["requests"] == 25
@@ -457,6 +463,7 @@ def run_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
         pytest.param(("http://192.0.2.1:80",), 2, "not an address of this machine's loopback", id="another-machine"),
         pytest.param(("https://127.0.0.1",), 2, "there is no TLS", id="tls"),
         pytest.param(("http://127.0.0.1:80", "--max-connections", "9999999"), 2, "may have", id="too-many-connections"),
+        pytest.param(("http://127.0.0.1:80", "--warm-connections", "65"), 2, "between 1 and", id="too-warm"),
         pytest.param((), 2, "no target given", id="no-target"),
         pytest.param(("http://127.0.0.1:80", "--schedule", "fast"), 2, "cannot read the load's shape", id="no-shape"),
         pytest.param(("http://127.0.0.1:80", "--rate", "0", "--duration", "-1"), 2, "cannot read", id="no-time"),

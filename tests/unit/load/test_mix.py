@@ -103,7 +103,7 @@ def test_this_machine_is_accepted(host: str) -> None:
 def test_options_survive_their_file() -> None:
     options = LoadOptions(
         "127.0.0.1", 8080, Schedule.parse("1..9/s for 2s, 3/s for 1s", "constant", 5),
-        (Route("a", "POST", "/{n}", 2.0, {"X": "{session:3}"}, 10), Route("b")), 7, 1.5, 99, 0.1, 0.2, 0.3,
+        (Route("a", "POST", "/{n}", 2.0, {"X": "{session:3}"}, 10), Route("b")), 7, 3, 1.5, 99, 0.1, 0.2, 0.3,
     )  # fmt: skip
     assert LoadOptions.from_json(options.to_json()) == options
 
