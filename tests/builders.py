@@ -84,7 +84,7 @@ def make_profile(
         "started_monotonic_ns": 5_000 * SECOND_NS,
         "duration_ns": int(duration_s * SECOND_NS),
         "targets": ({"pid": pid, "parent": 1, "python": "3.11.7", "program": "python3.11"},),
-        "host": {"system": "Linux", "machine": "x86_64", "cpus": 2, "memory_bytes": 8 << 30},
+        "host": {"system": "Linux", "machine": "x86_64", "cores": 2, "memory_bytes": 8 << 30},
         "tools": {"perfkit": "0.1.0", "py-spy": "0.4.3", "memray": "1.20.0"},
     }
     writer = ProfileWriter.create(path)

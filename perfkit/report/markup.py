@@ -17,4 +17,10 @@ def safe(html: str) -> Any:
 
 def clean(html: str, redactor: Redactor) -> Any:
     """Return HTML without absolute paths, whose long names may be broken at their separators."""
-    return safe(_BREAKABLE.sub(lambda m: m[1] + re.sub(r"(?<=[/._])(?=\w)", "<wbr>", m[2]), redactor.text(html)))
+    return safe(_BREAKABLE.sub(_with_breaks, redactor.text(html)))
+
+
+def _with_breaks(match: re.Match[str]) -> str:
+    """Return a name or a path that may be broken: paths after a slash, names after a dot or an underscore."""
+    separators = r"(?<=[._])(?=\w)" if "pk-name" in match[1] else r"(?<=/)(?=\w)"
+    return match[1] + re.sub(separators, "<wbr>", match[2])

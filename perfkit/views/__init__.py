@@ -4,9 +4,10 @@ Each view answers the question in its module's first line. A view never raises b
 table is empty: it returns one sentence that says what was not recorded.
 """
 
+from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.environment import environment
-from perfkit.views.flame_graph import cpu_flame_graph, flame_graph, survivor_flame_graph
+from perfkit.views.flame_graph import flame_graph
 from perfkit.views.growing_containers import growing_containers
 from perfkit.views.growing_types import growing_types
 from perfkit.views.heap_over_time import heap_over_time
@@ -15,6 +16,7 @@ from perfkit.views.latency_over_time import latency_over_time
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
 from perfkit.views.recording_quality import recording_quality
+from perfkit.views.survivor_flame_graph import survivor_flame_graph
 from perfkit.views.survivors_by_stack import survivors_by_stack
 from perfkit.views.throughput_over_time import throughput_over_time
 from perfkit.views.verdict import verdict

@@ -68,7 +68,9 @@ def _by_thread(samples: "pd.DataFrame", width_s: float, per: float) -> "pd.DataF
         return samples
     places = samples.groupby("what")["place"].min()
     table = samples.pivot_table(index="bin", columns="what", values="busy_ns", aggfunc="sum", fill_value=0)
-    table = table.reindex(range(int(table.index.min()), int(table.index.max()) + 1), fill_value=0)
+    last = int(table.index.max())
+    table = table.reindex(range(int(table.index.min()), last + 1), fill_value=0)
+    table.loc[last + 1] = table.loc[last]  # a step needs the end of the last bin
     data = table.rename_axis("bin").reset_index().melt("bin", var_name="what", value_name="busy_ns")
     data["place"] = data["what"].map(places)
     data["at"] = (data["bin"] * width_s / per).round(3)

@@ -54,15 +54,18 @@ class Bar:
 
     label: str
     ratio: float
+    detail: str = ""
 
     def text(self) -> str:
         """Return the number."""
-        return self.label
+        return f"{self.label}, {self.detail}" if self.detail else self.label
 
     def html(self) -> str:
         """Return the number over its bar; the bar is decoration, the number says it all."""
         width = round(min(max(self.ratio, 0.0), 1.0) * 100, 1)
-        return f'{escape(self.label)}<span class="pk-bar" aria-hidden="true"><i style="width:{width:g}%"></i></span>'
+        below = f'<span class="pk-where">{escape(self.detail)}</span>' if self.detail else ""
+        bar = f'<span class="pk-bar" aria-hidden="true"><i style="width:{width:g}%"></i></span>'
+        return f"{escape(self.label)}{bar}{below}"
 
 
 @dataclass(frozen=True, slots=True)

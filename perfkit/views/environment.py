@@ -6,7 +6,7 @@ from perfkit.profile import Profile
 from perfkit.views.display import Cell, PlainTable
 from perfkit.views.units import bytes_text, count_text, seconds_text
 
-_HOST = {"system": "system", "machine": "machine", "kernel": "kernel", "cpus": "CPUs", "cpu": "CPU model"}
+_HOST = {"system": "system", "machine": "machine", "kernel": "kernel", "cores": "CPU cores", "cpu": "CPU model"}
 """Keys of the manifest's host that may be shown; everything else (names, paths) stays out of reports."""
 
 

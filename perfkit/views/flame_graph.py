@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perfkit.analysis.stacks import tree_of, weights_of_stacks
-from perfkit.analysis.survival import places
+from perfkit.analysis.stacks import tree_of
 from perfkit.profile import Profile
-from perfkit.views.display import Bar, Cell, Note, Place, PlainTable
-from perfkit.views.selection import chosen_pid
+from perfkit.views.display import Bar, Cell, Place, PlainTable
 from perfkit.views.units import bytes_text, percent_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIME = "application/vnd.perfkit.flamegraph.v1+json"
-KINDS = ("python", "library", "stdlib", "native", "interpreter", "synthetic")
+KINDS = ("python", "library", "stdlib", "native", "interpreter", "probe", "synthetic")
 LEAST = 0.001
 """Frames below this share of everything are folded into what called them: nobody can see them."""
 
@@ -53,43 +51,6 @@ class FlameGraph:
             f'<iframe title="{escape(str(self.data["label"]))}" sandbox="allow-scripts" srcdoc="{escape(page)}" '
             f'style="width:100%;height:{height}px;border:0"></iframe>'
         )
-
-
-def cpu_flame_graph(
-    profile: Profile, *, pid: int | None = None, idle: bool = False, least: float = LEAST
-) -> FlameGraph | Note:
-    """Return where the CPU time went, as a flame graph with the functions that used most of it.
-
-    Args:
-        profile: what was recorded.
-        pid: process to show; None or 0: the main one.
-        idle: count waiting threads too.
-        least: frames below this share of everything are not drawn.
-    """
-    weights = weights_of_stacks(profile, "cpu", pid=chosen_pid(profile, pid), active_only=not idle)
-    if weights.empty:
-        return Note("Nothing was recorded: the CPU sampler saw no running thread of this process.")
-    return flame_graph(_stacks(profile, weights), unit="ns", label="CPU time by function", least=least)
-
-
-def survivor_flame_graph(
-    profile: Profile, *, pid: int | None = None, warmup_s: float = 0.0, least: float = LEAST
-) -> FlameGraph | Note:
-    """Return who allocated the bytes that were still alive at the end, as a flame graph by line.
-
-    Args:
-        profile: what was recorded.
-        pid: process to show; None or 0: the main one.
-        warmup_s: what was allocated before is left out, in seconds.
-        least: frames below this share of everything are not drawn.
-    """
-    after_ns = int(warmup_s * 1e9) + 1
-    weights = weights_of_stacks(profile, "heap", pid=chosen_pid(profile, pid), from_ns=after_ns)
-    weights = weights[weights["stack_id"].isin(list(places(profile)))]
-    if weights.empty:
-        return Note("Nothing was recorded: no traced allocation made after the warm-up was still alive at the end.")
-    stacks = _stacks(profile, weights, lines=True)
-    return flame_graph(stacks, unit="bytes", label="Living bytes by the stack that allocated them", least=least)
 
 
 def flame_graph(
@@ -132,15 +93,22 @@ def flame_graph(
     return FlameGraph(data, _top(weighted, tree.total, unit))
 
 
+def _kind_of(frame: Mapping[str, Any]) -> str:
+    """Return the kind of a frame; perfkit's own code inside the target is a kind of its own."""
+    return "probe" if str(frame["file"]).startswith("<perfkit") else str(frame["kind"])
+
+
 def _kind(kind: str) -> int:
     """Return the number of a kind of frame."""
     return KINDS.index(kind) if kind in KINDS else KINDS.index("synthetic")
 
 
-def _stacks(profile: Profile, weights: "pd.DataFrame", *, lines: bool = False) -> list[tuple[tuple[Frame, ...], int]]:
+def weighted_stacks(
+    profile: Profile, weights: "pd.DataFrame", *, lines: bool = False
+) -> list[tuple[tuple[Frame, ...], int]]:
     """Return weighted stacks with their frames; without lines, a function is one frame wherever it was left."""
     frames = profile.table("frames").select(["function", "file", "line", "kind"]).to_pylist()
-    known = [(f["function"], _place(f["file"], f["line"] if lines else None), f["kind"]) for f in frames]
+    known = [(f["function"], _place(f["file"], f["line"] if lines else None), _kind_of(f)) for f in frames]
     paths = profile.table("stacks")["frame_ids"].to_pylist()
     return [
         (tuple(known[frame] for frame in paths[stack]), value)
@@ -155,28 +123,32 @@ def _place(file: str | None, line: int | None) -> str:
     return f"{file}:{line}" if line else file
 
 
-def _top(stacks: list[tuple[tuple[Frame, ...], int]], total: int, unit: str, rows: int = 15) -> PlainTable:
-    """Return the functions with the largest own weight, recursion counted once."""
+def _top(stacks: list[tuple[tuple[Frame, ...], int]], total: int, unit: str, rows: int = 10) -> PlainTable:
+    """Return the functions with the largest own weight, recursion counted once: those from one per cent on."""
     own: dict[Frame, int] = {}
     whole: dict[Frame, int] = {}
+    measuring = 0
     for frames, weight in stacks:
         own[frames[-1]] = own.get(frames[-1], 0) + weight
         for frame in set(frames):
             whole[frame] = whole.get(frame, 0) + weight
+        measuring += weight if any(kind == "probe" for _, _, kind in frames) else 0
     text = bytes_text if unit == "bytes" else lambda value: seconds_text(value / 1e9)
     cells: list[list[Cell]] = []
-    for frame in sorted(own, key=lambda each: (-own[each], each))[:rows]:
-        function, place, _ = frame
+    for place, frame in enumerate(sorted(own, key=lambda each: (-own[each], each))[:rows]):
         share = own[frame] / total if total else 0.0
-        cells.append(
-            [
-                Place(function, place or None),
-                Bar(f"{text(own[frame])}, {percent_text(share)}", share),
-                text(whole[frame]),
-            ]
-        )
+        if place < 3 or share >= 0.01:
+            cells.append(
+                [
+                    Place(frame[0], frame[1] or None),
+                    Bar(text(own[frame]), share, percent_text(share)),
+                    text(whole[frame]),
+                ]
+            )
     headers = ("function", "self", "total")
-    return PlainTable(headers, cells, numbers=frozenset(headers[1:]), caption=f"Largest by own {_WHAT.get(unit, unit)}")
+    notes = (f"{percent_text(measuring / total)} of it is perfkit's own probe.",) if measuring else ()
+    caption = f"Largest by own {_WHAT.get(unit, unit)}"
+    return PlainTable(headers, cells, numbers=frozenset(headers[1:]), caption=caption, notes=notes)
 
 
 _WHAT = {"ns": "time", "bytes": "bytes"}

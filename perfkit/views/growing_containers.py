@@ -1,5 +1,6 @@
 """Who holds what grows?"""
 
+from perfkit.analysis.growth import growing_containers as growth_of_containers
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable, Spark
 from perfkit.views.selection import chosen_pid
@@ -33,6 +34,9 @@ def growing_containers(
     if data.empty:
         return Note("No container is longer at the end than after the warm-up.")
     largest = float(data["grown"].max())
+    sizes = profile.frame("container_sizes")
+    sizes = sizes[(sizes["pid"] == pid) & (sizes["at_ns"] >= warmup_s * 1e9)]
+    clear = {growth.container for growth in growth_of_containers(sizes) if growth.keeps_growing}
     rows: list[list[Cell]] = [
         [
             Chain(tuple(row["owner"].split(" > "))) if isinstance(row["owner"], str) else "owner not found",
@@ -43,8 +47,9 @@ def growing_containers(
             count_text(row["items"][-1]),
             Bar(f"+{count_text(row['grown'])}", row["grown"] / largest),
             f"{three_digits(row['grown'] / max(row['span_ns'] / 1e9, 1e-9))}/s",
+            "keeps growing" if row["container"] in clear else "not clear",
         ]
-        for _, row in data.iterrows()
+        for _, row in sorted(data.iterrows(), key=lambda item: item[1]["container"] not in clear)
     ]
-    headers = ("held by", "container", "of", "over time", "first", "last", "growth", "rate")
-    return PlainTable(headers, rows, numbers=frozenset(headers[4:]))
+    headers = ("held by", "container", "of", "over time", "first", "last", "growth", "rate", "trend")
+    return PlainTable(headers, rows, numbers=frozenset(headers[4:8]))

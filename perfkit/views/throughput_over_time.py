@@ -34,8 +34,10 @@ def throughput_over_time(profile: Profile) -> "alt.Chart | alt.LayerChart | Note
         return Note("Nothing was recorded: perfkit did not make the load, so it saw no requests.")
     per, time_title = time_unit(profile.duration_s)
     data["at"] = (data["bin"] * width_s / per).round(3)
-    data["until"] = ((data["bin"] + 1) * width_s / per).round(3)
-    data["rate"] = (data["requests"] / width_s).round(3)
+    # The last bin ends with the recording, and its rate is over what is left of it.
+    until_s = ((data["bin"] + 1) * width_s).clip(upper=max(profile.duration_s, width_s / 4))
+    data["until"] = (until_s / per).round(3)
+    data["rate"] = (data["requests"] / (until_s - data["bin"] * width_s).clip(lower=width_s / 4)).round(3)
     data["what"] = data["failed"].map({0: OK, 1: FAILED})
     total, failed = int(data["requests"].sum()), int((data["requests"] * data["failed"]).sum())
     data["top"] = data.groupby("bin")["rate"].cumsum().round(3)

@@ -6,14 +6,14 @@
 (() => {
   "use strict";
   const ROW = 21, FONT = "11.5px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace";
-  const KINDS = ["python", "library", "stdlib", "native", "interpreter", "synthetic"];
+  const KINDS = ["python", "library", "stdlib", "native", "interpreter", "probe", "synthetic"];
   const LABELS = { python: "this program", library: "libraries", stdlib: "standard library", native: "native code",
-                   interpreter: "interpreter", synthetic: "groups" };
+                   interpreter: "interpreter", probe: "perfkit's own probe", synthetic: "groups" };
   const SCHEMES = {
-    light: { python: "#7fb0e3", library: "#e3bd85", stdlib: "#cdd3dc", native: "#c9b3e6", interpreter: "#dfe3e8",
+    light: { python: "#7fb0e3", library: "#e3bd85", stdlib: "#cdd3dc", native: "#c9b3e6", interpreter: "#dfe3e8", probe: "#b9d8c9",
              synthetic: "#e7eaef", text: "#14181f", dim: "#eef0f3", dimText: "#8b93a1", hit: "#f08fb4", edge: "#ffffff",
              focus: "#14181f" },
-    dark: { python: "#2f5f94", library: "#80602c", stdlib: "#434a57", native: "#5d4785", interpreter: "#353b46",
+    dark: { python: "#2f5f94", library: "#80602c", stdlib: "#434a57", native: "#5d4785", interpreter: "#353b46", probe: "#355c4b",
             synthetic: "#2d323c", text: "#eef1f6", dim: "#22262e", dimText: "#737c8b", hit: "#a83f6c", edge: "#15181e",
             focus: "#ffffff" },
   };
