@@ -222,3 +222,27 @@ def descriptor_leak(per_s: float = 10.0, **how: Any) -> Service:
     service.process["descriptors"] = lambda t: 40 + service.arrived(t)
     service.containers["list", "module app.audit > FILES", "_io.FileIO"] = (service.arrived, None)
     return service
+
+
+def queue_backlog(**how: Any) -> Service:
+    """Return a service whose consumer manages two thirds of what comes in."""
+    service = Service(**how)
+    service.allocate(PUT, service.arrivals_s[::3], np.full(len(service.arrivals_s[::3]), np.inf), 2048)
+    service.anon.append(service.traced[-1])
+    waiting = lambda t: service.arrived(t) / 3  # noqa: E731
+    service.types["app.jobs.Job"] = (waiting, 48)
+    service.containers["collections.deque", "module app.jobs > JOBS > _queue", "app.jobs.Job"] = (waiting, None)
+    return service
+
+
+def load_driven(**how: Any) -> Service:
+    """Return a service with a session per open connection, while the load rises and falls in waves."""
+    service = Service(**how)
+    wave = lambda t: 1 + 0.9 * np.sin(2 * np.pi * t / service.seconds - 1.5)  # noqa: E731
+    keep = service.random.random(len(service.arrivals_s)) < wave(service.arrivals_s) / 2
+    service.arrivals_s = service.arrivals_s[keep]
+    service.allocate(REMEMBER, service.arrivals_s, np.full(len(service.arrivals_s), 1.0), 2048)
+    service.anon.append(service.traced[-1])
+    live = lambda t: service.arrived(t) - service.arrived(t - 1.0)  # noqa: E731
+    service.containers["dict", "module app.sessions > OPEN", "app.sessions.Session"] = (live, None)
+    return service

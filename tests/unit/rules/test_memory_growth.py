@@ -1,19 +1,27 @@
 """What `memory_growth` says about a busy service in each situation."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perfkit.findings import Finding, Verdict
+from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE
+from perfkit.rules.memory_growth import RULE, MemoryGrowth
+from tests.builders import PID, SECOND_NS, make_profile
+from tests.builders import healthy as slow_healthy
+from tests.builders import leaking as slow_leaking
 from tests.unit.rules.situations import (
     Service,
     descriptor_leak,
     filling_cache,
     full_cache,
     healthy,
+    load_driven,
+    native_growth,
+    queue_backlog,
     sessions_leak,
 )
 
@@ -26,7 +34,7 @@ def judged(profile: Profile) -> Finding:
 
 
 @pytest.mark.parametrize("seconds", [20, 45])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("situation", "verdict", "class_"),
     [
@@ -35,6 +43,8 @@ def judged(profile: Profile) -> Finding:
         pytest.param(full_cache, Verdict.PASS, "none", id="a-full-cache-passes-though-traced-memory-rises"),
         pytest.param(filling_cache, Verdict.PASS, "filling", id="a-filling-cache-with-a-limit-is-filling"),
         pytest.param(descriptor_leak, Verdict.FAIL, "fd_leak", id="descriptors-leak"),
+        pytest.param(queue_backlog, Verdict.FAIL, "backlog", id="a-queue-that-gets-longer-is-a-backlog"),
+        pytest.param(native_growth, Verdict.UNDECIDED, "undetermined", id="growth-that-nothing-holds-is-undetermined"),
     ],
 )
 def test_verdict(
@@ -42,3 +52,141 @@ def test_verdict(
 ) -> None:
     finding = judged(situation(seed=seed, seconds=seconds).record(tmp_path / "p"))
     assert (finding.verdict, finding.class_) == (verdict, class_), finding.title
+
+
+@pytest.mark.parametrize("tracer", [True, False], ids=["with-tracer", "without-tracer"])
+@pytest.mark.parametrize(
+    "situation",
+    [
+        pytest.param(
+            lambda **how: filling_cache(declared=False, type_="functools._lru_cache_wrapper", **how), id="lru"
+        ),
+        pytest.param(lambda **how: filling_cache(declared=False, type_="cachetools.TTLCache", **how), id="ttl"),
+        pytest.param(lambda **how: filling_cache(declared=False, type_="collections.deque", **how), id="deque"),
+        pytest.param(lambda **how: filling_cache(limit=2_000, declared=False, **how), id="dict-that-fills-up"),
+        pytest.param(full_cache, id="full"),
+        pytest.param(load_driven, id="follows-the-load"),
+    ],
+)
+def test_nothing_bounded_is_called_a_leak(situation: Callable[..., Service], tracer: bool, tmp_path: Path) -> None:
+    for seed in range(2):
+        finding = judged(situation(seed=seed, seconds=30, tracer=tracer).record(tmp_path / str(seed)))
+        assert finding.verdict is not Verdict.FAIL, finding.title
+
+
+def test_a_leak_is_named_completely(tmp_path: Path) -> None:
+    finding = judged(sessions_leak(seconds=30).record(tmp_path / "p"))
+    assert finding.site == Site("remember", "app/sessions.py", 31)
+    assert finding.insertion == finding.site
+    assert finding.retainer == ("module app.sessions", "SESSIONS", "by_id", "dict")
+    assert finding.type == "app.sessions.Session"
+    assert finding.pid == PID
+    assert "remember" in finding.title
+    assert "by_id" in finding.title
+    assert finding.confidence is not None
+    assert finding.confidence > 0.9
+    assert finding.needs
+
+
+@pytest.mark.parametrize("size_bytes", [300, 1024, 4096], ids=lambda size: f"{size}-bytes-per-request")
+@pytest.mark.parametrize("seconds", [20, 45])
+def test_rate_is_within_a_tenth(size_bytes: int, seconds: int, tmp_path: Path) -> None:
+    service = sessions_leak(size_bytes, seconds=seconds)
+    truth = len(service.arrivals_s) / seconds * size_bytes
+    rate = judged(service.record(tmp_path / "p")).rate_bytes_per_s
+    assert rate is not None
+    assert rate[1] == pytest.approx(truth, rel=0.1)
+    assert rate[0] < rate[1] < rate[2]
+
+
+def test_time_to_the_limit_is_what_is_left_over_the_rate(tmp_path: Path) -> None:
+    finding = judged(slow_leaking(tmp_path / "p"))
+    assert finding.seconds_to_limit is not None
+    assert finding.rate_bytes_per_s is not None
+    left = 256 * 2**20 - finding.seconds_to_limit[1] * finding.rate_bytes_per_s[1]  # type: ignore[operator]
+    assert left == pytest.approx(50 * 2**20 + 60 * 160 * 1024 + 3 * 2**20, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param({"heap": [], "usage": []}, id="without-the-tracer"),
+        pytest.param({"usage": []}, id="without-the-size-of-the-heap"),
+        pytest.param({"ledger": []}, id="without-the-ledger"),
+        pytest.param({"process": [], "requests": []}, id="without-load-and-process"),
+    ],
+)
+def test_a_leak_is_found_without(missing: dict[str, Any], tmp_path: Path) -> None:
+    assert judged(slow_leaking(tmp_path / "p", **missing)).class_ == "python_leak"
+    assert judged(slow_healthy(tmp_path / "q", **missing)).class_ == "none"
+
+
+def test_without_a_census_no_leak_is_claimed_but_the_line_is_named(tmp_path: Path) -> None:
+    finding = judged(slow_leaking(tmp_path / "p", census=[], containers=[]))
+    assert (finding.verdict, finding.class_) == (Verdict.UNDECIDED, "undetermined")
+    assert "open_session" in finding.title
+    assert any("objects" in need for need in finding.needs)
+
+
+@pytest.mark.parametrize("make", [slow_healthy, slow_leaking])
+@pytest.mark.parametrize("seconds", [2, 6, 10])
+def test_short_recordings_decide_nothing(make: Callable[..., Profile], seconds: int, tmp_path: Path) -> None:
+    finding = judged(make(tmp_path / "p", seconds=seconds))
+    assert (finding.verdict, finding.class_) == (Verdict.UNDECIDED, "undetermined")
+    assert finding.needs
+
+
+def test_an_empty_recording_decides_nothing(tmp_path: Path) -> None:
+    assert judged(make_profile(tmp_path / "p")).verdict is Verdict.UNDECIDED
+
+
+def test_no_process_decides_nothing(tmp_path: Path) -> None:
+    assert judged(make_profile(tmp_path / "p", manifest={"targets": ()})).verdict is Verdict.UNDECIDED
+
+
+def test_each_process_is_judged_on_its_own(tmp_path: Path) -> None:
+    targets = ({"pid": PID}, {"pid": PID + 1})
+    leak, other = RULE.check(slow_leaking(tmp_path / "p", manifest={"targets": targets}))
+    assert (leak.pid, leak.class_) == (PID, "python_leak")
+    assert (other.pid, other.verdict) == (PID + 1, Verdict.UNDECIDED)
+
+
+def test_growth_too_slow_to_matter_passes(tmp_path: Path) -> None:
+    profile = slow_leaking(tmp_path / "p", ledger=[])
+    finding = RULE.check(profile)[0]
+    [patient] = MemoryGrowth(min_bytes_per_s=1e6, limit_share=0.999, horizon_s=60).check(profile)
+    assert (finding.class_, patient.class_) == ("python_leak", "none")
+
+
+def test_growth_of_the_measurement_itself_is_not_the_services(tmp_path: Path) -> None:
+    service = sessions_leak(owner="module memray > _trackers", seconds=30)
+    service.heap = [row for row in service.heap if "remember" not in str(row["stack"])]
+    assert judged(service.record(tmp_path / "p")).class_ != "python_leak"
+
+
+def test_findings_are_plain_json_and_the_same_every_time(tmp_path: Path) -> None:
+    profile = sessions_leak(seconds=20).record(tmp_path / "p")
+    first, second = (json.dumps(to_json_form("p", RULE.check(profile)), allow_nan=False) for _ in range(2))
+    assert first == second
+
+
+def test_page_cache_is_not_the_process(tmp_path: Path) -> None:
+    rows = [
+        {"at_ns": t * SECOND_NS, "rss_bytes": 10**8, "anon_bytes": 8 * 10**7, "file_bytes": 2 * 10**7, "shmem_bytes": 0,
+         "cgroup_bytes": 10**8 + t * 10**6, "cgroup_inactive_file_bytes": t * 10**6, "cgroup_limit_bytes": 10**9}
+        for t in range(60)
+    ]  # fmt: skip
+    finding = judged(slow_healthy(tmp_path / "p", ledger=rows, heap=[], usage=[]))
+    assert (finding.verdict, finding.class_) == (Verdict.PASS, "page_cache")
+
+
+@pytest.mark.parametrize(
+    ("column", "class_"), [("glibc_in_use_bytes", "native_leak"), ("glibc_retained_bytes", "allocator_retention")]
+)
+def test_the_allocator_says_whether_it_is_used_or_kept(column: str, class_: str, tmp_path: Path) -> None:
+    rows = [
+        {"at_ns": t * SECOND_NS, "rss_bytes": 10**8 + t * 10**6, "anon_bytes": 8 * 10**7 + t * 10**6,
+         "file_bytes": 2 * 10**7, "shmem_bytes": 0, "python_blocks": 10_000, column: 10**7 + t * 10**6}
+        for t in range(60)
+    ]  # fmt: skip
+    assert judged(slow_healthy(tmp_path / "p", ledger=rows, heap=[], usage=[])).class_ == class_
