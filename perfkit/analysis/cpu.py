@@ -31,6 +31,8 @@ def samples(
 
     Every thread has one row per tick of a grid of 1/rate that all threads and processes share,
     standing for the time until the next tick, so that weights add up to the time covered.
+    `active` adds up to the CPU time that the kernel counted, per thread; which of the ticks of
+    a short burst are active is an estimate (see `perfkit.analysis.activity`).
 
     Args:
         folder: the raw data.

@@ -39,21 +39,21 @@ def thread_times(file: Path, clock: Clock) -> tuple[dict[int, ThreadTimes], list
     readings: list[int] = []
     if not file.exists():
         return times, readings
-    with file.open(encoding="ascii", errors="replace", newline="") as lines:
-        for row in list(csv.reader(lines))[1:]:
-            try:
-                at_ns, tid, cpu_ns = clock.from_monotonic(int(row[0])), int(row[1]), int(row[2])
-            except (ValueError, IndexError):  # the line that was being written
-                break
-            if not readings or at_ns > readings[-1]:
-                readings.append(at_ns)
-            thread = times.setdefault(tid, ThreadTimes())
-            if cpu_ns < 0:
-                thread.gone_ns = at_ns
-            else:
-                thread.gone_ns = None
-                thread.at_ns.append(at_ns)
-                thread.cpu_ns.append(cpu_ns)
+    whole = file.read_text("ascii", "replace").rpartition("\n")[0]  # the last line may be half a line
+    for row in list(csv.reader(whole.splitlines()))[1:]:
+        try:
+            at_ns, tid, cpu_ns = clock.from_monotonic(int(row[0])), int(row[1]), int(row[2])
+        except (ValueError, IndexError):
+            break
+        if not readings or at_ns > readings[-1]:
+            readings.append(at_ns)
+        thread = times.setdefault(tid, ThreadTimes())
+        if cpu_ns < 0:
+            thread.gone_ns = at_ns
+        else:
+            thread.gone_ns = None
+            thread.at_ns.append(at_ns)
+            thread.cpu_ns.append(cpu_ns)
     return times, readings
 
 

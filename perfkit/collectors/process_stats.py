@@ -28,7 +28,7 @@ _DISAGREE_RATIO = 0.05
 """Above this, the kernel's fast counters and its exact sum (smaps_rollup) are said to disagree."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProcessStats:
     """Reads /proc/PID; see the module for how.
 
@@ -232,11 +232,11 @@ def _readings(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines that were written whole."""
     if not file.exists():
         return
-    with file.open(newline="", encoding="ascii") as lines:
-        for row in csv.DictReader(lines):
-            if None in row.values():  # the line that was being written
-                return
-            yield {name: int(value) if value else None for name, value in row.items()}
+    whole = file.read_text("ascii", "replace").rpartition("\n")[0]  # the last line may be half a line
+    for row in csv.DictReader(whole.splitlines()):
+        if None in row.values():
+            return
+        yield {name: int(value) if value else None for name, value in row.items()}
 
 
 def _disagreement(readings: list[dict[str, Any]]) -> str | None:

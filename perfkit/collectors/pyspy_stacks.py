@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from perfkit.attach import pyspy
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
+from perfkit.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,9 +30,10 @@ _SPARE_S = 5
 _THREADS_EVERY_S = 0.2
 _FAILURES = 3
 _WAKE_S = 0.02
+_MOST_HZ = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PySpyStacks:
     """Samples the call stacks of all threads; see the module for how.
 
@@ -55,8 +57,14 @@ class PySpyStacks:
 
         Raises:
             PySpyFailed: py-spy could not attach though the target is alive.
+            UsageError: the options make no sense.
         """
         options = {**self.options, **recording.options}
+        if not (1 <= int(options["rate_hz"]) <= _MOST_HZ and float(options["window_s"]) > 0):
+            raise UsageError(
+                f"cannot sample {options['rate_hz']} times a second in windows of {options['window_s']} s",
+                hint=f"Choose a rate_hz from 1 to {_MOST_HZ} and a window_s above 0; the defaults are 100 and 10.",
+            )
         stop = threading.Event()
         windows = _Windows(recording, int(options["rate_hz"]), float(options["window_s"]), stop)
         sidecars = [

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ from perfkit.attach.target import inspect
 from perfkit.clock import Clock
 from perfkit.collectors import Raw, Recording, collectors
 from perfkit.collectors.pyspy_stacks import COLLECTOR
+from perfkit.errors import UsageError
 from perfkit.profile import write_table
 from perfkit.symbols import Symbols
 from perfkit.tables import CPU_SAMPLES
@@ -72,7 +74,7 @@ class Recorded:
         return float((mine["active"] == True).mean())  # noqa: E712 - NULL is not active
 
 
-def record(process: subprocess.Popen[str], raw: Path, seconds: float, *, then: str = "", **options: object) -> Recorded:
+def record(process: subprocess.Popen[str], raw: Path, seconds: float, *, then: str = "", **options: Any) -> Recorded:
     """Record a process for some seconds; `then` is written to it halfway."""
     raw.mkdir(parents=True, exist_ok=True)
     clock = Clock.start()
@@ -104,6 +106,9 @@ def test_a_known_split_of_the_cpu_comes_out(minor: str, tmp_path: Path) -> None:
     used_s = after.user - before.user + after.system - before.system
     active_s = recorded.samples["weight_ns"][recorded.samples["active"] == True].sum() / 1e9  # noqa: E712
     assert active_s == pytest.approx(used_s, rel=0.15), "active is what the kernel counted, however busy the machine"
+    known = recorded.samples["has_gil"].dropna()
+    assert len(known) > 0
+    assert known.mean() > 0.7, "the only thread there is holds the GIL"
     assert recorded.quality["lost"] <= 0.05 * recorded.quality["expected"]
 
 
@@ -161,6 +166,16 @@ def test_a_window_that_outlives_its_recorder_writes_its_file(tmp_path: Path) -> 
     assert recorded.samples["active"].isna().all(), "nobody read the CPU time: unknown, not idle"
 
 
+@pytest.mark.parametrize("options", [{"rate_hz": 0}, {"rate_hz": 100_000}, {"window_s": 0}], ids=str)
+def test_options_that_make_no_sense_are_refused_before_anything_is_touched(
+    options: dict[str, float], tmp_path: Path
+) -> None:
+    with running("split.py") as process, pytest.raises(UsageError) as refusal:
+        record(process, tmp_path, 0.0, then="", **options)
+    assert refusal.value.hint
+    assert not list(tmp_path.iterdir())
+
+
 def test_py_spy_that_cannot_attach_says_why(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "30"]) as process:
         try:
@@ -191,5 +206,5 @@ def test_three_bytes_per_sample_are_enough(tmp_path: Path) -> None:
 
 
 def test_the_collector_is_found_by_its_file() -> None:
-    assert collectors()["pyspy_stacks"] is COLLECTOR
+    assert collectors()["pyspy_stacks"] == COLLECTOR
     assert os.access(pyspy.binary() or "", os.X_OK)
