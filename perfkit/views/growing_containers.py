@@ -1,9 +1,8 @@
 """Who holds what grows?"""
 
-from perfkit.analysis.growth import growing_containers as growth_of_containers
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable, Spark
-from perfkit.views.selection import chosen_pid
+from perfkit.views.selection import chosen_pid, chosen_warmup_s, evidence
 from perfkit.views.units import count_text, three_digits
 
 _GROWTH = """
@@ -16,7 +15,7 @@ from kept group by container having count(*) >= 2 and grown > 0 order by grown d
 
 
 def growing_containers(
-    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float = 0.0
+    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float | None = None
 ) -> PlainTable | Note:
     """Return the containers that got longer after the warm-up, with the path from a module that keeps them alive.
 
@@ -24,9 +23,10 @@ def growing_containers(
         profile: what was recorded.
         pid: process to show; None or 0: the main one.
         top: most rows to show.
-        warmup_s: start of the recording to leave out, in seconds.
+        warmup_s: start of the recording to leave out, in seconds; None or negative: found from the data.
     """
     pid = chosen_pid(profile, pid)
+    warmup_s = chosen_warmup_s(profile, pid, warmup_s)
     known = profile.sql("select count(*) as n from container_sizes where pid = $pid", pid=pid)["n"].iloc[0]
     if not known:
         return Note("Nothing was recorded: no collector measured the length of containers in this process.")
@@ -34,9 +34,7 @@ def growing_containers(
     if data.empty:
         return Note("No container is longer at the end than after the warm-up.")
     largest = float(data["grown"].max())
-    sizes = profile.frame("container_sizes")
-    sizes = sizes[(sizes["pid"] == pid) & (sizes["at_ns"] >= warmup_s * 1e9)]
-    clear = {growth.container for growth in growth_of_containers(sizes) if growth.keeps_growing}
+    clear = {growth.container for growth in evidence(profile, pid).containers if growth.keeps_growing}
     rows: list[list[Cell]] = [
         [
             Chain(tuple(row["owner"].split(" > "))) if isinstance(row["owner"], str) else "owner not found",

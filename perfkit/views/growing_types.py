@@ -1,9 +1,8 @@
 """Which types have more and more objects?"""
 
-from perfkit.analysis.growth import growing_types as growth_of_types
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Note, Place, PlainTable, Spark
-from perfkit.views.selection import chosen_pid
+from perfkit.views.selection import chosen_pid, chosen_warmup_s, evidence
 from perfkit.views.units import bytes_text, count_text, three_digits
 
 _GROWTH = """
@@ -21,7 +20,7 @@ from filled group by type having grown > 0 order by grown desc, type limit $top
 
 
 def growing_types(
-    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float = 0.0
+    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float | None = None
 ) -> PlainTable | Note:
     """Return the types whose number of objects grew most between the first and the last census after the warm-up.
 
@@ -31,9 +30,10 @@ def growing_types(
         profile: what was recorded.
         pid: process to show; None or 0: the main one.
         top: most rows to show.
-        warmup_s: start of the recording to leave out, in seconds.
+        warmup_s: start of the recording to leave out, in seconds; None or negative: found from the data.
     """
     pid = chosen_pid(profile, pid)
+    warmup_s = chosen_warmup_s(profile, pid, warmup_s)
     data = profile.sql(_GROWTH, pid=pid, warmup_ns=int(warmup_s * 1e9), top=top)
     rungs = profile.sql(
         "select count(distinct rung) as n from object_census where pid = $pid and at_ns >= $warmup_ns",
@@ -45,9 +45,7 @@ def growing_types(
     if data.empty:
         return Note("No type has more objects at the end than after the warm-up.")
     largest = float(data["grown"].max())
-    census = profile.frame("object_census")
-    census = census[(census["pid"] == pid) & (census["at_ns"] >= warmup_s * 1e9)]
-    clear = {growth.type for growth in growth_of_types(census)}
+    clear = {growth.type for growth in evidence(profile, pid).types}
     rows: list[list[Cell]] = []
     for _, row in sorted(data.iterrows(), key=lambda item: item[1]["type"] not in clear):
         rows.append(

@@ -6,7 +6,7 @@ from perfkit.profile import Profile
 from perfkit.views.charts import line_legend, present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import m4
-from perfkit.views.selection import chosen_pid
+from perfkit.views.selection import chosen_pid, chosen_warmup_s
 from perfkit.views.units import bytes_text, bytes_unit
 
 if TYPE_CHECKING:
@@ -17,14 +17,15 @@ RESIDENT, ANONYMOUS, TRACED = "resident (RSS)", "anonymous", "traced by memray"
 
 
 def memory_over_time(
-    profile: Profile, *, pid: int | None = None, warmup_s: float = 0.0
+    profile: Profile, *, pid: int | None = None, warmup_s: float | None = None
 ) -> "alt.Chart | alt.LayerChart | Note":
     """Return resident, anonymous and traced memory over time, with the memory limit when there is one.
 
     Args:
         profile: what was recorded.
         pid: process to show; None or 0: the main one.
-        warmup_s: start of the recording that is shaded because the analysis leaves it out, in seconds.
+        warmup_s: start of the recording that is shaded because the analysis leaves it out, in seconds; None or
+            negative: found from the data.
     """
     import altair as alt
     import pandas as pd
@@ -66,6 +67,7 @@ def memory_over_time(
         )
     )
     layers: list[alt.Chart] = []
+    warmup_s = chosen_warmup_s(profile, pid, warmup_s)
     if warmup_s > 0:
         shade = pd.DataFrame({"from": [0.0], "until": [warmup_s / per]})
         layers.append(

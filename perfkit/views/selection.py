@@ -1,5 +1,8 @@
-"""The only place that decides which process a view shows when the reader did not say."""
+"""The only place that decides what a view shows when the reader did not say: which process, from when on."""
 
+from functools import lru_cache
+
+from perfkit.analysis.growth import Evidence, gather
 from perfkit.profile import Profile
 
 
@@ -8,3 +11,16 @@ def chosen_pid(profile: Profile, pid: int | None) -> int:
     if pid:
         return pid
     return profile.pids[0] if profile.pids else -1
+
+
+def chosen_warmup_s(profile: Profile, pid: int, warmup_s: float | None) -> float:
+    """Return `warmup_s`, or where the rule of memory growth saw the warm-up end when it is None or negative."""
+    if warmup_s is not None and warmup_s >= 0:
+        return warmup_s
+    return evidence(profile, pid).since_s
+
+
+@lru_cache(maxsize=4)
+def evidence(profile: Profile, pid: int) -> Evidence:
+    """Return what the rule of memory growth looks at, so that views and verdict tell one story."""
+    return gather(profile, pid)

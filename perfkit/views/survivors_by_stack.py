@@ -3,7 +3,7 @@
 from perfkit.analysis.survival import places
 from perfkit.profile import Profile
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable
-from perfkit.views.selection import chosen_pid
+from perfkit.views.selection import chosen_pid, chosen_warmup_s
 from perfkit.views.units import bytes_text, count_text, percent_text
 
 _SURVIVORS = """
@@ -26,7 +26,7 @@ where pid = $pid and allocated_ns > $warmup_ns and freed_ns is null and list_con
 
 
 def survivors_by_stack(
-    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float = 0.0
+    profile: Profile, *, pid: int | None = None, top: int = 10, warmup_s: float | None = None
 ) -> PlainTable | Note:
     """Return the allocation stacks whose memory was still alive at the end, the largest first.
 
@@ -36,9 +36,10 @@ def survivors_by_stack(
         profile: what was recorded.
         pid: process to show; None or 0: the main one.
         top: most rows to show.
-        warmup_s: start of the recording to leave out, in seconds.
+        warmup_s: start of the recording to leave out, in seconds; None or negative: found from the data.
     """
     pid = chosen_pid(profile, pid)
+    warmup_s = chosen_warmup_s(profile, pid, warmup_s)
     traced = profile.sql("select count(*) as n from heap_survival where pid = $pid", pid=pid)["n"].iloc[0]
     if not traced:
         return Note("Nothing was recorded: no allocation was traced in this process.")

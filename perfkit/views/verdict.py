@@ -87,6 +87,11 @@ class VerdictView:
     conclusion: Conclusion
     findings: Sequence[Finding]
 
+    @property
+    def pid(self) -> int:
+        """Return the process that the verdict is about; 0 when it is not about one."""
+        return (self.conclusion.finding.pid if self.conclusion.finding else None) or 0
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         badge, sentence = Badge(self.conclusion.verdict), self.conclusion.sentence
         hint = self.conclusion.finding.hint if self.conclusion.finding else ""
