@@ -522,12 +522,15 @@ def _at(place: Place) -> str:
 
 
 def _name(owner: Sequence[str], otherwise: str = "a container") -> str:
-    """Return what people call a container: the last step of the path to it.
+    """Return what people call a container: the path to it below its module, from the last plain name on.
 
-    >>> _name(("module app.sessions", "SESSIONS"))
-    'SESSIONS'
+    >>> _name(("module app.sessions", "SESSIONS", ".by_id"))
+    'SESSIONS.by_id'
     """
-    return owner[-1].removeprefix("module ") if owner else f"a {otherwise} that no module was seen to own"
+    if not owner:
+        return f"a {otherwise} that no module was seen to own"
+    plain = max(number for number, step in enumerate(owner) if number == 0 or not step.startswith((".", "[")))
+    return "".join(owner[plain:]).removeprefix("module ")
 
 
 def _short(type_: str) -> str:
