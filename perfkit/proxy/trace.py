@@ -26,9 +26,13 @@ def continued(traceparent: bytes) -> tuple[bytes, bytes] | None:
     return match[2], match[3]
 
 
-def new_trace_id() -> bytes:
-    """Return a trace id: 32 hexadecimal digits, not all zero."""
-    return b"%032x" % (_bits(128) or 1)
+def new_ids() -> tuple[bytes, bytes]:
+    """Return a trace id and a span id, neither all zero."""
+    digits = b"%048x" % _bits(192)
+    trace_id, span_id = digits[:32], digits[32:]
+    if span_id == b"0000000000000000" or trace_id == b"00000000000000000000000000000000":
+        return new_ids()
+    return trace_id, span_id
 
 
 def new_span_id() -> bytes:

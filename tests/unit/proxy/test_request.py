@@ -53,6 +53,26 @@ def test_fields_named_by_connection_are_not_passed_on() -> None:
     assert read(head).fields == b"\r\nHost: app\r\nX-Hop-Not: 2"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"Connection: keep-alive",),
+        (b"Connection:keep-alive",),
+        (b"CONNECTION:  keep-alive",),
+        (b"Connection: keep-alive", b"connection: keep-alive"),
+        (b"Connection: keep-alive", b"Connection: keep-alive, X-Hop", b"X-Hop: 1"),
+        (b"Connection: keep-alive, X-Hop", b"X-Hop: 1", b"Connection: keep-alive"),
+        (b"Connection: keep-alive", b"Keep-Alive: timeout=5"),
+        (b"Connection: keep-alive\t",),
+    ],
+    ids=lambda fields: b" | ".join(fields).decode(),
+)
+def test_however_it_is_spelt_connection_is_cut_out_and_nothing_else(fields: tuple[bytes, ...]) -> None:
+    parsed = read(request(b"X-A: 1", *fields, b"X-Connection: keep-alive"))
+    assert parsed.fields == b"\r\nHost: app\r\nX-A: 1\r\nX-Connection: keep-alive"
+    assert parsed.keep_alive
+
+
 def test_a_length_with_leading_zeros_is_passed_on_without_them() -> None:
     parsed = read(request(b"Content-Length: 0012", method=b"POST"))
     assert (parsed.length, parsed.fields) == (12, b"\r\nHost: app\r\nContent-Length: 12")

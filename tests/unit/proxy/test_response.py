@@ -71,3 +71,19 @@ def test_an_unfinished_head_is_waited_for(size: int) -> None:
 def test_fields_between_neighbours_are_not_passed_on() -> None:
     data = head(b"Server: x", b"Connection: X-Hop", b"X-Hop: 1", b"Keep-Alive: timeout=5", b"Content-Length: 0")
     assert read(data).fields == b"\r\nServer: x\r\nContent-Length: 0"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"Connection: keep-alive",),
+        (b"connection:keep-alive",),
+        (b"Connection: keep-alive", b"Connection: keep-alive, X-Hop", b"X-Hop: 1"),
+        (b"Connection: keep-alive", b"Keep-Alive: timeout=5"),
+    ],
+    ids=lambda fields: b" | ".join(fields).decode(),
+)
+def test_however_it_is_spelt_connection_is_cut_out_and_nothing_else(fields: tuple[bytes, ...]) -> None:
+    response = read(head(b"Server: x", *fields, b"Content-Length: 0"))
+    assert response.fields == b"\r\nServer: x\r\nContent-Length: 0"
+    assert response.reusable
