@@ -1,6 +1,5 @@
 """The only place that turns the cells of an executed notebook into the sections of a page."""
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from html import escape
 from typing import Any
 
 from perfkit.report.markup import clean
+from perfkit.report.pictures import chart_picture, flame_picture, image
 from perfkit.report.redact import Redactor
 from perfkit.views import charts
 from perfkit.views.flame_graph import MIME as FLAME_MIME
@@ -35,6 +35,11 @@ class Drawings:
     flames: list[dict[str, Any]] = field(default_factory=list)
     log: str = ""
 
+    @property
+    def need_scripts(self) -> bool:
+        """Whether anything is left to draw for a script."""
+        return bool(self.charts or self.flames)
+
     def chart(self, spec: Mapping[str, Any]) -> str:
         """Return the figure of a chart: its title and subtitle as text, and room for the drawing."""
         spec = dict(spec)
@@ -44,7 +49,7 @@ class Drawings:
         if spec.get("config") == charts.theme(charts.NEUTRAL):
             del spec["config"]
         if self.static:
-            body = _picture(spec, title)
+            body = chart_picture(spec, title)
         else:
             spec["datasets"] = {key: _columnar(rows) for key, rows in spec.get("datasets", {}).items()}
             body = f'<div class="plot" data-chart="{len(self.charts)}" data-name="{name}"></div>'
@@ -53,12 +58,14 @@ class Drawings:
 
     def flame(self, data: Mapping[str, Any], table: str) -> str:
         """Return room for a flame graph, with its table beside it."""
-        self.flames.append(dict(data))
         label = escape(str(data.get("label", "Flame graph")))
-        return (
-            f'<div class="flame-pair"><figure class="flame-card"><figcaption><strong>{label}</strong></figcaption>'
-            f'<div class="pk-flame" data-flame="{len(self.flames) - 1}"></div></figure>{table}</div>'
-        )
+        if self.static:
+            body = flame_picture(data)
+        else:
+            body = f'<div class="pk-flame" data-flame="{len(self.flames)}"></div>'
+            self.flames.append(dict(data))
+        caption = f"<figcaption><strong>{label}</strong></figcaption>"
+        return f'<div class="flame-pair"><figure class="flame-card">{caption}{body}</figure>{table}</div>'
 
 
 def sections_of(notebook: Any, drawings: Drawings, redactor: Redactor) -> list[Section]:
@@ -128,7 +135,7 @@ def _output(output: Any, drawings: Drawings, redactor: Redactor) -> str:
         if mime in data:
             return f'<figure><img alt="" src="data:{mime};base64,{"".join(data[mime].split())}"></figure>'
     if "image/svg+xml" in data:
-        return _svg(data["image/svg+xml"], "")
+        return image(data["image/svg+xml"], "")
     if "text/markdown" in data:
         return _markdown(data["text/markdown"])
     return f"<pre>{escape(data.get('text/plain', ''))}</pre>"
@@ -171,31 +178,6 @@ def _columnar(rows: Any) -> Any:
     if any(list(row) != names for row in rows):
         return rows
     return {"rows": len(rows), "columns": {name: [row[name] for row in rows] for name in names}}
-
-
-def _picture(spec: dict[str, Any], title: str) -> str:
-    """Return a chart as a picture.
-
-    Raises:
-        UsageError: the package that draws it is not installed.
-    """
-    from perfkit.errors import UsageError
-
-    try:
-        import vl_convert
-    except ImportError:
-        raise UsageError(
-            "charts cannot be drawn as pictures: vl-convert-python is not installed",
-            hint="Install it with `pip install vl-convert-python`, or leave out --static.",
-        ) from None
-    fixed = spec | {"width": 860, "config": charts.theme(charts.LIGHT) | {"background": "white"}}
-    return _svg(vl_convert.vegalite_to_svg(fixed), title)
-
-
-def _svg(svg: str, title: str) -> str:
-    """Return an SVG as an image: scripts in images do not run."""
-    source = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escape(title)}" src="data:image/svg+xml;base64,{source}" style="max-width:100%">'
 
 
 def _slug(text: str) -> str:

@@ -26,6 +26,7 @@ from perfkit.views.units import value_text
 from perfkit.views.verdict import conclude, evidence_table, findings_table
 
 MARKS = {"fail": "✕", "error": "!", "undecided": "?", "pass": "✓"}
+NOTHING = "'none'"
 _VEGA = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 
 
@@ -43,8 +44,8 @@ def build(
     if problem is not None:
         verdict, sentence = "error", f"The notebook stopped early; the rules say {conclusion.verdict}: {sentence}"
     others = [f for f in findings if f.verdict is not Verdict.PASS and f is not headline]
-    script = flame_asset("flame.js") + "\n" + _asset("report", "report.js")
-    bundle = vega_bundle()
+    script = flame_asset("flame.js") + "\n" + _asset("report", "report.js") if drawings.need_scripts else ""
+    bundle = vega_bundle() if drawings.charts else ""
     drawn = {
         "charts": redactor.tree(drawings.charts),
         "flames": redactor.tree(drawings.flames),
@@ -75,7 +76,7 @@ def build(
         log=redactor.text(drawings.log),
         findings_json=safe(script_json(redactor.tree(to_json_form(profile.name, list(findings))))),
         data_blob=safe(packed(json.dumps(drawn, separators=(",", ":"), allow_nan=False))),
-        vega_blob=safe(packed(bundle) if drawings.charts else ""),
+        vega_blob=safe(packed(bundle) if bundle else ""),
         script=safe(script),
     )
     return str(page)
@@ -87,10 +88,12 @@ def content_security_policy(*scripts: str) -> str:
     Scripts are allowed by their hash, so markup that slipped in could still not run any.
     """
     hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+        if script
     )
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {hashes or NOTHING}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
 

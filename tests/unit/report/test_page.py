@@ -16,6 +16,7 @@ from perfkit.profile import Profile
 from perfkit.report import page
 from perfkit.report.notebooks import Prepared
 from perfkit.views import charts
+from perfkit.views.flame_graph import flame_graph
 from tests.builders import make_profile
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -54,7 +55,8 @@ def blob(html: str, element: str) -> Any:
 
 
 def test_verdict_and_numbers_come_before_anything_that_needs_a_script(profile: Profile) -> None:
-    html = page.build(profile, [failing(measured=2048.0, limit=1.0, unit="bytes/s")], notebook(), None)
+    chart = shows({charts.MIME: {"mark": "bar", "title": "A chart"}})
+    html = page.build(profile, [failing(measured=2048.0, limit=1.0, unit="bytes/s")], notebook(chart), None)
     for text in ("Memory grows", "Stop it", "2 KiB/s", "Key numbers"):
         assert 0 < html.index(text) < html.index('id="needs-js"')
     assert html.startswith("<!doctype html>")
@@ -144,6 +146,23 @@ def test_chart_title_is_text_and_its_rows_are_stored_as_columns(profile: Profile
 
 def test_page_without_charts_does_not_carry_the_chart_library(profile: Profile) -> None:
     assert len(page.build(profile, [], notebook(), None)) < 60_000
+
+
+def test_pictures_take_the_place_of_scripts_where_they_are_forbidden(profile: Profile) -> None:
+    pytest.importorskip("vl_convert", reason="vl-convert-python is not installed (pip install perfkit[static])")
+    stacks = [((("main", "", "python"), (HOSTILE, "", "python")), 3), ((("main", "", "python"),), 1)]
+    flame = flame_graph(stacks, unit="ns", label="CPU")
+    spec = {"mark": "bar", "title": "Growth", "data": {"values": [{"a": 1}]}, "encoding": {"x": {"field": "a"}}}
+    outputs = [shows({charts.MIME: spec}), shows(flame._repr_mimebundle_())]
+    html = page.build(profile, [], notebook(*outputs), None, static=True)
+    pictures = [base64.b64decode(each).decode() for each in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", html)]
+    assert [picture.startswith("<svg") for picture in pictures] == [True, True]
+    assert 'width="644.2"' in pictures[1]  # three quarters of 860, less the gap
+    assert "<img" not in pictures[1]
+    assert "<script>" not in html
+    assert "script-src &#39;none&#39;" in html
+    assert "need JavaScript" not in html
+    assert len(html) < 60_000
 
 
 def test_headings_of_the_same_name_have_anchors_of_their_own(profile: Profile) -> None:
