@@ -45,7 +45,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_left = 0
         self._body_total = 0
         self._reader: ChunkedReader | None = None
-        self._reading_paused = False
+        self.reading_paused = False
         self._writing_paused = False
         self._skipped_empty_line = False
         self._response_pieces: list[bytes] | None = None
@@ -256,17 +256,17 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Stop reading this client."""
-        if not self._reading_paused and not self._transport.is_closing():
-            self._reading_paused = True
+        if not self.reading_paused and not self._transport.is_closing():
+            self.reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read this client on, unless it is too far ahead: in requests, in its body, or in answers not taken."""
-        if self._reading_paused and len(self._held) <= PIPELINE_BYTES:
+        if self.reading_paused and len(self._held) <= PIPELINE_BYTES:
             exchange = self._exchange
             if exchange.is_congested if exchange is not None else self._writing_paused and self._state == _IDLE:
                 return
-            self._reading_paused = False
+            self.reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -385,7 +385,7 @@ class ClientConnection(asyncio.Protocol):
             # A client that sends requests but takes no answers gets no further.
             self.deadline = proxy.now + proxy.timeouts.body_s
             self.pause_reading()
-        elif self._held or self._reading_paused:
+        elif self._held or self.reading_paused:
             self._read_held()
 
     def _answer(

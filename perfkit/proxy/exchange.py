@@ -22,10 +22,15 @@ class Exchange:
     as they come; buffered, nothing goes out before the whole body is here.
     """
 
-    __slots__ = (
-        "body_done", "buffered", "client", "connection", "held", "held_bytes", "number", "pool", "request", "response",
-        "retried", "sent_body", "ticket", "trailers",
-    )  # fmt: skip
+    # Defaults are the class's, so that a plain exchange sets only what it has.
+    connection: PooledConnection | None = None
+    ticket: Ticket | None = None
+    response: Response | None = None
+    held: list[bytes] | None = None
+    held_bytes = 0
+    sent_body = False
+    retried = False
+    trailers = b""
 
     def __init__(
         self, client: "ClientConnection", number: int, request: Request, pool: Pool, *, buffered: bool
@@ -35,15 +40,7 @@ class Exchange:
         self.request = request
         self.pool = pool
         self.buffered = buffered
-        self.connection: PooledConnection | None = None
-        self.ticket: Ticket | None = None
-        self.response: Response | None = None
-        self.held: list[bytes] = []
-        self.held_bytes = 0
         self.body_done = not request.has_body
-        self.sent_body = False
-        self.retried = False
-        self.trailers = b""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.number} {self.request!r}>"
@@ -64,7 +61,7 @@ class Exchange:
             self.sent_body = True
             self.connection.link.write(piece)
             return
-        self.held.append(piece)
+        self._hold(piece)
         self.held_bytes += len(piece)
         if self.held_bytes > HELD_BODY_BYTES and not self.buffered:
             self.client.pause_reading()
@@ -86,7 +83,13 @@ class Exchange:
             if self.connection is not None:
                 self.connection.link.write(last)
             else:
-                self.held.append(last)
+                self._hold(last)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep data until it can be sent."""
+        if self.held is None:
+            self.held = []
+        self.held.append(data)
 
     def _acquired(self, connection: PooledConnection | None, error: AcquireFailed | None) -> None:
         """Send the request on the connection that was handed over."""
@@ -105,10 +108,11 @@ class Exchange:
             data = b"".join((data, *self.held))
             self.sent_body = True
             if not self.buffered:
-                self.held.clear()
+                self.held = None
                 self.held_bytes = 0
         connection.link.begin(self, data)
-        self.client.resume_reading()
+        if self.client.reading_paused:
+            self.client.resume_reading()
 
     def _head(self) -> bytes:
         """Return the request head as the upstream gets it."""

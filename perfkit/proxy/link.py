@@ -72,7 +72,8 @@ class UpstreamLink(asyncio.Protocol):
         self._response = None
         self._heard = False
         self._informational = 0
-        self.resume_reading()
+        if self._paused:
+            self.resume_reading()
         self.transport.write(data)  # type: ignore[union-attr]
 
     def write(self, data: bytes) -> None:

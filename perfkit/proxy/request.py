@@ -42,10 +42,18 @@ class Request:
     CRLF. `length` counts the body in bytes and is meaningless when `chunked`.
     """
 
-    __slots__ = (
-        "chunked", "expects_continue", "fields", "forwarded_for", "has_host_field", "host", "keep_alive", "length",
-        "max_forwards", "method", "minor", "received", "span_id", "target", "trace_flags", "trace_id", "wants_trailers",
-    )  # fmt: skip
+    # Defaults are the class's, so that a plain request sets only what it has.
+    host = b""
+    has_host_field = True
+    length = 0
+    chunked = False
+    expects_continue = False
+    wants_trailers = False
+    forwarded_for = b""
+    max_forwards: int | None = None
+    trace_flags = b"01"
+    trace_id = b""
+    span_id = b""
 
     def __init__(self, method: bytes, target: bytes, minor: int, fields: bytes) -> None:
         self.method = method
@@ -53,18 +61,7 @@ class Request:
         self.minor = minor
         self.fields = fields
         self.received = fields
-        self.host = b""
-        self.has_host_field = True
-        self.length = 0
-        self.chunked = False
         self.keep_alive = minor == 1
-        self.expects_continue = False
-        self.wants_trailers = False
-        self.forwarded_for = b""
-        self.max_forwards: int | None = None
-        self.trace_id = b""
-        self.trace_flags = b"01"
-        self.span_id = b""
 
     @property
     def has_body(self) -> bool:

@@ -26,16 +26,16 @@ class Response:
     `fields` is what is passed on, each field beginning with CRLF.
     """
 
-    __slots__ = ("chunked", "fields", "length", "line", "reusable", "status", "until_close")
+    # Defaults are the class's, so that a plain response sets only what it has.
+    length: int | None = None
+    chunked = False
+    until_close = False
 
-    def __init__(self, status: int, line: bytes, fields: bytes) -> None:
+    def __init__(self, status: int, line: bytes, fields: bytes, *, reusable: bool) -> None:
         self.status = status
         self.line = line
         self.fields = fields
-        self.length: int | None = None
-        self.chunked = False
-        self.until_close = False
-        self.reusable = True
+        self.reusable = reusable
 
 
 def read_response(data: bytes, method: bytes) -> tuple[Response, int] | None:
@@ -60,8 +60,7 @@ def read_response(data: bytes, method: bytes) -> tuple[Response, int] | None:
             raise BadResponse("the head is too large")
         return None
     minor, code, reason, fields = match.groups()
-    response = Response(int(code), code + (reason or b" "), fields)
-    response.reusable = minor == b"1"
+    response = Response(int(code), code + (reason or b" "), fields, reusable=minor == b"1")
     _frame(response, _ASKED.findall(fields), method)
     return response, match.end()
 

@@ -9,7 +9,9 @@ import re
 _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})((?:-[!-~]*)?)"
 )
-_bits = random.Random().getrandbits  # noqa: S311 - ids need to be unique, not secret
+_DRAWN = 256
+_randbytes = random.Random().randbytes  # noqa: S311 - ids need to be unique, not secret
+_ids: list[tuple[bytes, bytes]] = []
 
 
 def continued(traceparent: bytes) -> tuple[bytes, bytes] | None:
@@ -27,14 +29,21 @@ def continued(traceparent: bytes) -> tuple[bytes, bytes] | None:
 
 
 def new_ids() -> tuple[bytes, bytes]:
-    """Return a trace id and a span id, neither all zero."""
-    digits = b"%048x" % _bits(192)
-    trace_id, span_id = digits[:32], digits[32:]
-    if span_id == b"0000000000000000" or trace_id == b"00000000000000000000000000000000":
-        return new_ids()
-    return trace_id, span_id
+    """Return a trace id of 32 and a span id of 16 hexadecimal digits, neither all zero."""
+    if not _ids:
+        _draw_ids()
+    return _ids.pop()
 
 
 def new_span_id() -> bytes:
     """Return a span id: 16 hexadecimal digits, not all zero."""
-    return b"%016x" % (_bits(64) or 1)
+    return new_ids()[1]
+
+
+def _draw_ids() -> None:
+    """Draw ids in advance: many at once cost a fourth of one at a time."""
+    digits = _randbytes(24 * _DRAWN).hex().encode()
+    for at in range(0, len(digits), 48):
+        trace_id, span_id = digits[at : at + 32], digits[at + 32 : at + 48]
+        if trace_id.strip(b"0") and span_id.strip(b"0"):
+            _ids.append((trace_id, span_id))
