@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfkit.analysis.survival import LiveHeap, SiteGrowth, growing_sites, kaplan_meier, live_heap, places
@@ -46,6 +46,7 @@ def test_live_bytes_are_what_was_allocated_less_what_was_freed(tmp_path: Path) -
     assert heap.live_objects.tolist() == [[10, 20, 10, 20]]
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.integers(1, 99)), min_size=1, max_size=60))
 def test_live_bytes_end_with_the_survivors(
     tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[int, ...]]

@@ -35,6 +35,7 @@ def answers(path: Path, *rows: dict[str, Any], **manifest: Any) -> list[tuple[Ve
         pytest.param({"taken": 900, "lost": 100}, Verdict.UNDECIDED, "lost_readings", id="a-tenth-lost"),
         pytest.param({"taken": 900, "lost": 0}, Verdict.UNDECIDED, "lost_readings", id="lost-without-knowing"),
         pytest.param({"taken": 400, "lost": 600}, Verdict.FAIL, "lost_readings", id="more-lost-than-taken"),
+        pytest.param({"expected": 9, "taken": 8}, Verdict.PASS, "none", id="one-of-few-is-missing"),
         pytest.param({"expected": None, "taken": 9, "lost": 91}, Verdict.FAIL, "lost_readings", id="no-plan"),
         pytest.param({"expected": None, "taken": 0, "lost": 0}, Verdict.PASS, "none", id="nothing-expected"),
         pytest.param({"until_ns": 20 * SECOND_NS}, Verdict.UNDECIDED, "partly_covered", id="stopped-early"),
