@@ -17,6 +17,7 @@ from perfkit.profile import Profile
 _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^|\.)\w*(LRU|TTL|LFU)\w*$")
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
+_CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,10 @@ class MemoryGrowth:
             f"Find out who should remove entries from {name} and when; nothing did while it was recorded. "
             "If it is a cache, give it a limit.",
             confidence=_confidence(evidence, held, sites, rate),
-            needs=(f"a recording longer than the lifetime that entries of {name} are meant to have",),
+            needs=(
+                f"a recording longer than the lifetime that entries of {name} are meant to have",
+                f"the limit of {name}, if it has one that it does not declare as maxsize, maxlen or the like",
+            ),
             **shared,
         )
 
@@ -383,8 +387,11 @@ def _rate(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth
 def _confidence(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth], rate: Slope) -> float:
     """Return how sure a leak is: independent signs, each with the chance that it alone misleads.
 
-    Capped at 0.74 when the resident memory does not rise with the traced heap.
+    Capped at 0.74 when the resident memory does not rise with the traced heap, or when the path
+    speaks of a cache: it may have a limit that nobody declared.
     """
+    if any(_CACHE.search(part) for part in (held.type, *held.owner[1:])):
+        return 0.74
     doubt = 0.3 if held.rungs < 8 else 0.2
     if sites and sites[0].p_leak > 0.9:
         doubt *= 0.3

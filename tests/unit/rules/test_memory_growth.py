@@ -121,6 +121,16 @@ def test_a_leak_is_found_without(missing: dict[str, Any], tmp_path: Path) -> Non
     assert judged(slow_healthy(tmp_path / "q", **missing)).class_ == "none"
 
 
+def test_what_is_called_a_cache_lowers_the_confidence(tmp_path: Path) -> None:
+    plain, cache = (
+        judged(sessions_leak(owner=f"module app > {name}", seconds=20).record(tmp_path / name))
+        for name in ("SESSIONS", "SESSION_CACHE")
+    )
+    assert cache.confidence is not None
+    assert plain.confidence is not None
+    assert cache.confidence < 0.75 < plain.confidence
+
+
 def test_without_a_census_no_leak_is_claimed_but_the_line_is_named(tmp_path: Path) -> None:
     finding = judged(slow_leaking(tmp_path / "p", census=[], containers=[]))
     assert (finding.verdict, finding.class_) == (Verdict.UNDECIDED, "undetermined")
