@@ -70,7 +70,7 @@ def build(
         numbers=_view(views.key_numbers(profile, pid=headline.pid if headline else None), redactor),
         sections=sections,
         contents=_contents(sections, bool(others), problem is not None),
-        rules=_rules(findings),
+        rules=_rules(findings, redactor),
         environment=safe(f'<div class="plain">{_view(views.environment(profile), redactor)}</div>'),
         reproduce=_reproduce(profile, notebook),
         log=redactor.text(drawings.log),
@@ -156,8 +156,8 @@ def _contents(sections: Sequence[Section], has_others: bool, has_problem: bool) 
     return [{"anchor": anchor, "title": title} for anchor, title in entries]
 
 
-def _rules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Return the documentation of every rule that was asked."""
+def _rules(findings: Sequence[Finding], redactor: Redactor) -> list[dict[str, Any]]:
+    """Return the documentation of every rule that was asked, with what it measured here."""
     from inspect import cleandoc
 
     from perfkit.rules import rules
@@ -166,12 +166,13 @@ def _rules(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     pages = []
     for name in dict.fromkeys(finding.rule for finding in findings):
         first, _, rest = cleandoc(type(known[name]).__doc__ or "").partition("\n\n") if name in known else ("", "", "")
-        body = "".join(
-            f"<p>{escape(part)}</p>" for part in re.split(r"\n\n|\n(?=[A-Z][a-z ]+: )", rest) if part.strip()
-        )
-        pages.append(
-            {"name": name, "title": f"{name.replace('_', ' ')}: {' '.join(first.split())}", "html": safe(body)}
-        )
+        parts = (part for part in re.split(r"\n\n|\n(?=[A-Z][a-z ]+: )", rest) if part.strip())
+        body = "".join(f"<p>{escape(part)}</p>" for part in parts)
+        for finding in findings:
+            if finding.rule == name and finding.evidence:
+                body += f"<pre>{escape(json.dumps(redactor.tree(finding.evidence), indent=2, sort_keys=True))}</pre>"
+        title = f"{name.replace('_', ' ')}: {' '.join(first.split())}".removesuffix(": ")
+        pages.append({"name": name, "title": title, "html": safe(body)})
     return pages
 
 

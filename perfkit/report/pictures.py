@@ -54,7 +54,7 @@ def flame_picture(data: Mapping[str, Any]) -> str:
 def image(svg: str, title: str) -> str:
     """Return an SVG as an image element: scripts in images do not run."""
     source = base64.b64encode(svg.encode()).decode()
-    return f'<img alt="{escape(title)}" src="data:image/svg+xml;base64,{source}" style="max-width:100%">'
+    return f'<img alt="{escape(title)}" src="data:image/svg+xml;base64,{source}" style="width:100%">'
 
 
 def _laid_out(data: Mapping[str, Any]) -> Iterator[tuple[int, int, int, int]]:

@@ -28,7 +28,7 @@ class Place:
     def html(self) -> str:
         """Return the place as a name with its path below it."""
         path = "" if self.file is None else f"{self.file}:{self.line}" if self.line else self.file
-        below = f'<span class="pk-where">{escape(path)}</span>' if path else ""
+        below = f' <span class="pk-where">{escape(path)}</span>' if path else ""
         return f'<code class="pk-name">{escape(self.function)}</code>{below}'
 
 
@@ -63,7 +63,7 @@ class Bar:
     def html(self) -> str:
         """Return the number over its bar; the bar is decoration, the number says it all."""
         width = round(min(max(self.ratio, 0.0), 1.0) * 100, 1)
-        below = f'<span class="pk-where">{escape(self.detail)}</span>' if self.detail else ""
+        below = f' <span class="pk-where">{escape(self.detail)}</span>' if self.detail else ""
         bar = f'<span class="pk-bar" aria-hidden="true"><i style="width:{width:g}%"></i></span>'
         return f"{escape(self.label)}{bar}{below}"
 
@@ -81,7 +81,7 @@ class Estimate:
 
     def html(self) -> str:
         """Return the number in bold with its interval below it."""
-        below = f'<span class="pk-where">{escape(self.interval)}</span>' if self.interval else ""
+        below = f' <span class="pk-where">{escape(self.interval)}</span>' if self.interval else ""
         return f'<b class="pk-figure">{escape(self.value)}</b>{below}'
 
 

@@ -12,10 +12,10 @@
   const SCHEMES = {
     light: { python: "#7fb0e3", library: "#e3bd85", stdlib: "#cdd3dc", native: "#c9b3e6", interpreter: "#dfe3e8", probe: "#b9d8c9",
              synthetic: "#e7eaef", text: "#14181f", dim: "#eef0f3", dimText: "#8b93a1", hit: "#f08fb4", edge: "#ffffff",
-             focus: "#14181f" },
+             focus: "#14181f", shade: "rgb(255 255 255 / .2)" },
     dark: { python: "#2f5f94", library: "#80602c", stdlib: "#434a57", native: "#5d4785", interpreter: "#353b46", probe: "#355c4b",
             synthetic: "#2d323c", text: "#eef1f6", dim: "#22262e", dimText: "#737c8b", hit: "#a83f6c", edge: "#15181e",
-            focus: "#ffffff" },
+            focus: "#ffffff", shade: "rgb(255 255 255 / .07)" },
   };
   const BYTES = ["B", "KiB", "MiB", "GiB", "TiB"], TIMES = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
   const digits = (v) => v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2);
@@ -119,6 +119,10 @@
         g.fillStyle = hits && !plain ? colors.hit : plain ? colors.dim : colors[kind(i)];
         g.globalAlpha = above ? 0.55 : 1;
         g.fillRect(left, y, Math.max(right - left - (w > 3 ? 1 : 0), 0.6), ROW - 1);
+        if (data.node_name[i] & 1) {  /* neighbours differ a little, so that the eye can tell them apart */
+          g.fillStyle = colors.shade;
+          g.fillRect(left, y, Math.max(right - left - (w > 3 ? 1 : 0), 0.6), ROW - 1);
+        }
         const room = Math.floor((right - left - 9) / em);
         if (room >= 3) {
           const text = name(i);
