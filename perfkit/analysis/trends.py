@@ -88,7 +88,7 @@ def theil_sen(time_s: ArrayLike, values: ArrayLike, confidence: float = 0.95) ->
         return Slope(0.0, 0.0, 0.0, 1.0, len(time))
     estimate = float(stats.theilslopes(y, time).slope)
     if step := wandering(y - estimate * time):
-        error = step * np.sqrt(len(y) - 1) / float(time[-1] - time[0])
+        error = step * float(np.sqrt(len(y) - 1)) / float(time[-1] - time[0])
         reach = float(stats.t.ppf((1 + confidence) / 2, _SPANS)) * error
         p = float(stats.t.sf(estimate / error, _SPANS))
         return Slope(estimate - reach, estimate, estimate + reach, p, len(time))

@@ -113,9 +113,10 @@ class MemoryGrowth:
                 class_,
                 f"The number of {what} grows by {growth.slope.estimate:.2g} per second, "
                 f"from {growth.first:.0f} to {growth.last:.0f}",
-                f"Find who opens {what} and does not close them; "
+                f"Find out where {what} should end and do not; "
                 + (f"{_name(held.owner, held.type)} grows with them." if held else "no growing container was seen."),
                 holder=held,
+                sites=_ranked(evidence, held) if held else (),
                 measured=growth.slope.estimate,
                 limit=self.min_count / max(growth.window_s, 1.0),
                 unit="1/s",
@@ -354,11 +355,11 @@ def _is_own(owner: Sequence[str]) -> bool:
 
 
 def _ranked(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
-    """Return the sites that keep growing: those that leave about one survivor per new item first."""
+    """Return the sites that keep growing: Python code that leaves at least one survivor per new item first."""
     growing = [each for each in evidence.sites if each.keeps_growing]
 
-    def key(each: SiteGrowth) -> tuple[bool, float]:
-        return _leaves_per_item(each, held) < 1, -each.bytes_per_s.estimate
+    def key(each: SiteGrowth) -> tuple[bool, bool, float]:
+        return each.site.file is None, _leaves_per_item(each, held) < 1, -each.bytes_per_s.estimate
 
     return sorted(growing, key=key)
 

