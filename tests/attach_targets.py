@@ -52,8 +52,8 @@ class Running:
 
 
 @contextmanager
-def running(program: str, *arguments: str, python: Path) -> Iterator[Running]:
-    """Yield a process that runs one of the programs, when it is ready; it must still live at the end."""
+def running(program: str, *arguments: str, python: Path, ends_with: int | None = None) -> Iterator[Running]:
+    """Yield a process that runs one of the programs, when it is ready; it must end as told, or by `ends_with`."""
     process = subprocess.Popen(
         [str(python), str(PROGRAMS / program), *arguments],
         stdin=subprocess.PIPE,
@@ -76,7 +76,8 @@ def running(program: str, *arguments: str, python: Path) -> Iterator[Running]:
         process.stdout.close()
         if not process.stdin.closed:
             process.stdin.close()
-    assert code in (0, -15), f"the target ended with {code}"
+    expected = (0, -15) if ends_with is None else (ends_with,)
+    assert code in expected, f"the target ended with {code}"
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 2.0) -> bool:

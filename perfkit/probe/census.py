@@ -83,6 +83,7 @@ class Recorder:
         self._probe = probe
         self._kinds: dict[int, Kind] = {}
         self._looked_at: set[int] = set()
+        self._followable: set[int] = set()
         self._history: dict[int, list[int]] = {}
         self._first: dict[int, tuple[int, int]] = {}
         self._followed: dict[int, None] = {}
@@ -187,6 +188,7 @@ class Recorder:
         # Not kept: an entry is found by the address of a type, and types may come and go.
         self._kinds.clear()
         self._looked_at.clear()
+        self._followable.clear()
 
     def _collect_garbage(self) -> dict[str, int] | None:
         """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
@@ -234,6 +236,8 @@ class Recorder:
             kind = kinds[number] = Kind(examples[number])
             if kind.is_sized or kind.length is not None:
                 self._looked_at.add(number)
+            if not issubclass(type(examples[number]), type(gc)):
+                self._followable.add(number)
         getsizeof = sys.getsizeof
         for each, number in compress(zip(part, numbers, strict=True), map(self._looked_at.__contains__, numbers)):
             kind = kinds[number]
@@ -242,7 +246,10 @@ class Recorder:
             if kind.length is not None and (length := kind.length(each)) >= _MIN_ITEMS:
                 large[id(each)] = (each, length)
         if look_for_untracked:
-            for each in gc.get_referents(*part):
+            # Never of a module: up to 3.13 _asyncio's shows objects of its free list, which are
+            # freed a second time when a list that holds them goes away, and the target crashes.
+            followed = compress(part, map(self._followable.__contains__, numbers))
+            for each in gc.get_referents(*followed):
                 if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
                     self._untracked[id(each)] = each
 

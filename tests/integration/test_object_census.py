@@ -1,0 +1,138 @@
+"""A census of a living process: what it counts, which containers it names, and what it leaves alone."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from perfkit.attach.session import Session
+from perfkit.clock import Clock
+from perfkit.collectors import Raw, Recording
+from perfkit.collectors.object_census import COLLECTOR
+from perfkit.symbols import Symbols
+from tests.attach_targets import Running, every_version, interpreter, running, same_version
+
+pytestmark = pytest.mark.attach
+
+_LENGTH_S = 3.0
+
+
+def census(target: Running, raw: Path, length_s: float = _LENGTH_S, **options: Any) -> dict[str, pd.DataFrame]:
+    """Return the tables of a census, as frames."""
+    clock = Clock.start()
+    with Session.open(target.target) as session:
+        recording = Recording(target.target, raw, clock, lambda: session, print, duration_s=length_s, options=options)
+        with COLLECTOR.record(recording):
+            time.sleep(length_s)
+        assert session.failures == {}
+    tables = COLLECTOR.decode(Raw(raw, target.target.pid, clock, Symbols(), clock.now_ns()))
+    return {name: table.to_pandas() for name, table in tables.items()}
+
+
+@pytest.fixture(scope="module", params=["3.10", "3.11", "3.12", "3.13"])
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    """A census of the leaking shop, in each version."""
+    with running("shop.py", python=interpreter(request.param)) as target:
+        return census(target, tmp_path_factory.mktemp("raw"), owners=20, max_share=0.5)
+
+
+def test_the_type_that_leaks_grows_at_every_rung(shop: dict[str, pd.DataFrame]) -> None:
+    sessions = shop["object_census"].query("type == '__main__.Session'").sort_values("rung")
+    assert len(sessions) >= 6
+    assert (sessions["objects"].diff().dropna() > 0).all()
+    assert (sessions["size_bytes"] / sessions["objects"]).between(30, 200).all()
+
+
+@pytest.mark.parametrize(
+    ("owner", "item_type"),
+    [
+        pytest.param("module __main__ > SESSIONS", "__main__.Session", id="a-global-dict"),
+        pytest.param("module __main__ > BODIES", "builtins.bytes", id="a-dict-the-collector-does-not-track"),
+        pytest.param("module __main__ > App > .handlers", "__main__.Session", id="a-class-attribute"),
+        pytest.param("module __main__ > log > lines", "builtins.list", id="a-closure"),
+        pytest.param("task main > app > ._sessions", "__main__.Session", id="an-attribute-of-a-local"),
+        pytest.param("task worker > mine", "builtins.list", id="a-local-of-a-task"),
+    ],
+)
+def test_a_growing_container_is_named_by_the_way_to_it(
+    shop: dict[str, pd.DataFrame], owner: str, item_type: str
+) -> None:
+    found = shop["container_sizes"].query("owner == @owner").sort_values("rung")
+    assert len(found) >= 5, sorted(shop["container_sizes"]["owner"].dropna().unique())
+    assert found["item_type"].iloc[-1] == item_type
+    assert (found["items"].diff().dropna() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("owner", "limit"),
+    [
+        pytest.param("module __main__ > RING", 90_000, id="maxlen-of-a-deque"),
+        pytest.param("module __main__ > compute", 80_000, id="maxsize-of-an-lru-cache"),
+        pytest.param("task main > app > .cache > ._data", 100_000, id="maxsize-beside-the-dict"),
+    ],
+)
+def test_a_container_with_a_limit_says_so(shop: dict[str, pd.DataFrame], owner: str, limit: int) -> None:
+    found = shop["container_sizes"].query("owner == @owner")
+    assert set(found["limit_items"]) == {limit}
+
+
+def test_a_cache_that_is_full_does_not_grow(shop: dict[str, pd.DataFrame]) -> None:
+    rows = shop["container_sizes"].query("owner == 'module __main__ > RECENT'")
+    assert rows.empty or rows["items"].max() <= 51
+
+
+def test_the_probe_does_not_count_itself(shop: dict[str, pd.DataFrame]) -> None:
+    types = shop["object_census"]["type"]
+    assert not types.str.contains("perfkit").any()
+    assert not shop["container_sizes"]["owner"].fillna("").str.contains("perfkit").any()
+
+
+def test_the_census_says_what_it_cost(shop: dict[str, pd.DataFrame]) -> None:
+    [quality] = shop["recording_quality"].to_dict("records")
+    assert quality["taken"] >= 6
+    assert 0 < quality["cost_ns"] < 0.5 * _LENGTH_S * 1e9
+    assert "GIL was held" in quality["note"]
+
+
+def test_every_forced_collection_is_on_record(shop: dict[str, pd.DataFrame]) -> None:
+    settings = shop["settings"]
+    assert set(settings["name"]) == {"census.forced_collection"}
+    assert all({"rung", "freed", "took_ns"} == set(json.loads(value)) for value in settings["value"])
+
+
+@every_version
+def test_a_process_that_is_left_alone_does_not_grow(version: str, tmp_path: Path) -> None:
+    with running("states.py", "sleep", python=interpreter(version)) as target:
+        before = target.look()
+        tables = census(target, tmp_path, length_s=1.5)
+        objects = tables["object_census"].groupby("rung")["objects"].sum()
+        # What the probe imports from the standard library comes with the first rungs.
+        assert objects.iloc[-1] - objects.iloc[2] <= 20, objects.to_dict()
+        after = target.look()
+    assert {key: after[key] for key in after if key != "threads"} == {
+        key: before[key] for key in before if key != "threads"
+    }
+
+
+def test_a_large_heap_is_counted_within_its_share_of_a_cpu(tmp_path: Path) -> None:
+    with running("shop.py", "400000", python=same_version()) as target:
+        tables = census(target, tmp_path, length_s=4.0)
+    [quality] = tables["recording_quality"].to_dict("records")
+    assert quality["taken"] >= 1
+    [static] = tables["container_sizes"].query("items == 400000 and rung == 0")["container"].tolist()
+    assert static
+    assert quality["cost_ns"] < 0.4 * 4e9
+
+
+def test_a_rung_that_was_cut_off_does_not_cost_the_others(tmp_path: Path) -> None:
+    with running("shop.py", python=same_version()) as target:
+        census(target, tmp_path, length_s=1.0)
+    rows = tmp_path / "census.jsonl"
+    text = rows.read_text("utf-8")
+    rows.write_text(text[: len(text) - 40], "utf-8")
+    (tmp_path / "end.json").unlink()
+    tables = COLLECTOR.decode(Raw(tmp_path, 1, Clock.start(), Symbols(), 2_000_000_000))
+    assert tables["object_census"]["rung"].to_pylist()[-1] == text.count("\n") - 2
