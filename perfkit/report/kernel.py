@@ -25,12 +25,13 @@ class Execution:
 
     def __init__(self, notebook: Any) -> None:
         self._stop: Callable[[], object] = lambda: None
+        self._notebook = notebook
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="perfkit-notebook")
         self._future = self._pool.submit(self._run, notebook)
 
     def finish(self) -> str | None:
-        """Wait for the end; return why it stopped early, or None. The outputs are in the notebook."""
-        return self._future.result()
+        """Wait for the end; return what went wrong, or None. The outputs are in the notebook."""
+        return self._future.result() or shown_error(self._notebook)
 
     def close(self) -> None:
         """Stop the notebook if it is still running, and wait for its kernel to be gone."""
@@ -91,6 +92,19 @@ def execution(notebook: Any) -> Iterator[Execution]:
         yield running
     finally:
         running.close()
+
+
+def shown_error(notebook: Any) -> str | None:
+    """Return the first exception among the outputs, or None.
+
+    A cell can succeed and show one: Altair, asked for a chart it cannot make, prints the
+    traceback and shows nothing. A chart that is missing in silence would be worse than an error.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "error":
+                return f"{output.ename}: {output.evalue}".splitlines()[0]
+    return None
 
 
 def _kernel(folder: Path) -> Any:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+_BUCKETS = 400
+"""Three curves of at most four readings per bucket: below the 5,000 rows that Altair draws."""
 RESIDENT, ANONYMOUS, TRACED = "resident (RSS)", "anonymous", "traced by memray"
 
 
@@ -89,7 +91,7 @@ def _series(profile: Profile, table: str, column: str, name: str, pid: int) -> "
         f"select at_ns, {column} as bytes from {table} where pid = $pid and {column} is not null order by at_ns",  # noqa: S608
         pid=pid,
     )
-    return m4(frame, "at_ns", "bytes").assign(what=name)
+    return m4(frame, "at_ns", "bytes", _BUCKETS).assign(what=name)
 
 
 def _limit_bytes(profile: Profile, pid: int) -> int | None:

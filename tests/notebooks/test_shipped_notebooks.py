@@ -98,6 +98,15 @@ def test_notebook_that_raises_leaves_a_report_that_says_so(leak: Profile, tmp_pa
     assert 'id="what-next"' not in html
 
 
+def test_chart_that_could_not_be_made_is_an_error_although_its_cell_succeeded(leak: Profile, tmp_path: Path) -> None:
+    notebook = nbformat.read(notebook_path("leak_root_cause"), as_version=4)
+    too_many = "import altair, pandas\naltair.Chart(pandas.DataFrame({'a': range(9000)})).mark_bar().encode(x='a')"
+    notebook.cells[5:] = [nbformat.v4.new_code_cell(too_many, id="too-many")]
+    nbformat.write(notebook, tmp_path / "silent.ipynb")
+    with pytest.raises(NotebookFailed, match="MaxRowsError"):
+        render(leak.path, str(tmp_path / "silent.ipynb"), output=tmp_path / "silent.html")
+
+
 def test_notebook_whose_process_dies_leaves_a_report_that_says_so(leak: Profile, tmp_path: Path) -> None:
     notebook = nbformat.read(notebook_path("leak_root_cause"), as_version=4)
     notebook.cells.insert(3, nbformat.v4.new_code_cell("import os; os._exit(9)", id="gone"))

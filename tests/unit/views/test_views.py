@@ -11,7 +11,17 @@ import pytest
 from perfkit import views
 from perfkit.profile import Profile
 from perfkit.views import charts
-from tests.builders import IMPORTS, LOGIN, SECOND_NS, healthy, leaking, make_profile
+from tests.builders import (
+    IMPORTS,
+    LOGIN,
+    SECOND_NS,
+    cpu_rows,
+    healthy,
+    leaking,
+    ledger_rows,
+    make_profile,
+    request_rows,
+)
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -27,6 +37,14 @@ OF_PROFILES = [name for name in views.__all__ if takes_profile(name)]
 @pytest.fixture(scope="module")
 def leak(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     return leaking(tmp_path_factory.mktemp("profiles") / "leak")
+
+
+@pytest.fixture(scope="module")
+def two_hours(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    ledger = [{**row, "rss_bytes": row["rss_bytes"] + i % 7} for i, row in enumerate(ledger_rows(7_200, None))]
+    usage = ({"at_ns": i * SECOND_NS // 8, "rss_bytes": 10**8 + i % 9, "traced_bytes": i} for i in range(57_600))
+    load = {"cpu": cpu_rows(7_200, per_s=1), "requests": request_rows(7_200, per_s=2)}
+    return leaking(tmp_path_factory.mktemp("profiles") / "long", seconds=7_200, ledger=ledger, usage=usage, **load)
 
 
 def bundle(view: Any) -> dict[str, Any]:
@@ -78,14 +96,10 @@ def test_chart_is_never_stored_beside_html_which_untrusted_notebooks_blank(name:
 
 
 @pytest.mark.parametrize("name", OF_PROFILES)
-def test_chart_is_drawn_from_few_rows_however_long_the_recording(name: str, tmp_path: Path) -> None:
-    profile = leaking(
-        tmp_path / "long",
-        usage=({"at_ns": i * 1_000_000, "rss_bytes": 10**8 + i % 9, "traced_bytes": i} for i in range(60_000)),
-    )
-    shown = bundle(getattr(views, name)(profile))
-    rows = sum(len(rows) for rows in shown.get(charts.MIME, {}).get("datasets", {}).values())
-    assert rows <= 5_000
+def test_chart_is_drawn_from_few_rows_however_long_the_recording(name: str, two_hours: Profile) -> None:
+    shown = bundle(getattr(views, name)(two_hours))
+    assert shown["text/plain"]  # Altair prints a traceback and returns nothing when there are too many rows
+    assert sum(len(rows) for rows in shown.get(charts.MIME, {}).get("datasets", {}).values()) <= 5_000
 
 
 @pytest.mark.parametrize("name", OF_PROFILES)
