@@ -1,0 +1,71 @@
+"""The only place that keeps what a recorder inside a target says: at its start, row by row, at its end."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perfkit.attach.errors import ProbeFailed, TargetGone
+
+if TYPE_CHECKING:
+    from perfkit.attach.session import Session
+
+_START, _ROWS, _END = "start.json", "rows.jsonl", "end.json"
+
+
+@contextmanager
+def streaming(session: "Session", module: str, folder: Path, **options: Any) -> Iterator[None]:
+    """Run a recorder of the probe while the context is open; `Stream.read` gets what it said.
+
+    Its exit does not raise when the target is gone, or when the recorder broke down.
+
+    Args:
+        session: the probe.
+        module: name of a module of `perfkit.probe`.
+        folder: where to keep it.
+        options: settings of the recorder.
+
+    Raises:
+        ProbeFailed, TargetGone: it could not be started.
+    """
+    started = session.start(module, stream=folder / _ROWS, **options)
+    started |= {"stopped_ns": session.stopped_ns}
+    (folder / _START).write_text(json.dumps(started), "utf-8")
+    try:
+        yield
+    finally:
+        ended: dict[str, Any] = {}
+        with suppress(TargetGone, ProbeFailed):
+            ended = session.stop(module)
+        if failure := session.failures.get(module):
+            ended["failed"] = str(failure)
+        (folder / _END).write_text(json.dumps(ended), "utf-8")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a recorder said: `start` and `end` are empty when it did not come to that."""
+
+    start: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    end: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Stream":
+        """Return what was kept in a folder; a row that was not written whole is left out."""
+        rows = []
+        with suppress(OSError, ValueError):
+            for line in (folder / _ROWS).read_text("utf-8").splitlines():
+                rows.append(json.loads(line))  # noqa: PERF401 - a cut last line must not cost the others
+        return cls(_content(folder / _START), rows, _content(folder / _END))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """Return a small JSON file, empty if it was not written."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content

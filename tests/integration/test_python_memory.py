@@ -1,0 +1,75 @@
+"""The memory of real processes, read from inside, against what they allocated."""
+
+from pathlib import Path
+
+import pytest
+
+from perfkit.attach.session import Session
+from perfkit.collectors.python_memory import COLLECTOR
+from tests.attach_targets import eventually, every_version, interpreter, running, same_version
+from tests.collecting import GARBAGE, ask, collecting
+
+pytestmark = pytest.mark.attach
+
+MIB = 1 << 20
+
+
+@every_version
+def test_what_is_allocated_shows_in_the_part_it_belongs_to(version: str, tmp_path: Path) -> None:
+    with running(GARBAGE, python=interpreter(version)) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
+            assert eventually(lambda: len(collected.rows("memory_ledger")) > 1)
+            ask(target, "hold", 20 * MIB)
+            held = ask(target, "blocks")
+            ask(target, "hold_natively", 30 * MIB)
+            readings = len(collected.rows("memory_ledger"))
+            assert eventually(lambda: len(collected.rows("memory_ledger")) > readings + 1)
+        rows = collected.rows("memory_ledger")
+        first, last = rows[0], rows[-1]
+        assert last["python_blocks"] == pytest.approx(held["blocks"], rel=0.02)
+        # Blocks of more than 512 bytes are not pymalloc's.
+        assert last["glibc_in_use_bytes"] - first["glibc_in_use_bytes"] == pytest.approx(50 * MIB, rel=0.1)
+        assert last["rss_bytes"] - first["rss_bytes"] == pytest.approx(50 * MIB, rel=0.15)
+        for row in rows:
+            parts = row["anon_bytes"] + row["file_bytes"] + row["shmem_bytes"]
+            assert row["rss_bytes"] == pytest.approx(parts, rel=0.01)
+            assert row["pymalloc_free_bytes"] is None
+
+
+def test_every_reading_is_there_and_cost_next_to_nothing(tmp_path: Path) -> None:
+    with running(GARBAGE, python=same_version()) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
+            assert eventually(lambda: len(collected.rows("memory_ledger")) >= 20, within_s=5)
+        quality = collected.quality
+        assert quality["lost"] <= 2
+        assert 0 < quality["cost_ns"] / quality["taken"] < 1_000_000
+
+
+@every_version
+def test_it_leaves_nothing_behind_and_ctypes_works_as_before(version: str, tmp_path: Path) -> None:
+    with running(GARBAGE, python=interpreter(version)) as target, Session.open(target.target) as session:
+        session.start("echo")
+        before = ask(target, "look")
+        assert "_ctypes" not in before["modules"]
+        for number in range(3):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            with collecting(COLLECTOR, target, folder, session, every_s=0.05) as collected:
+                assert eventually(lambda: bool(collected.rows("memory_ledger")))
+        assert ask(target, "look") == before
+        assert ask(target, "load_ctypes")
+        folder = tmp_path / "again"
+        folder.mkdir()
+        with collecting(COLLECTOR, target, folder, session, every_s=0.05) as collected:
+            assert eventually(lambda: bool(collected.rows("memory_ledger")))
+        assert collected.rows("memory_ledger")[0]["glibc_in_use_bytes"] > 0
+        assert ask(target, "load_ctypes")
+
+
+def test_a_target_that_dies_leaves_what_was_read(tmp_path: Path) -> None:
+    with running(GARBAGE, python=same_version()) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
+            assert eventually(lambda: len(collected.rows("memory_ledger")) >= 3)
+            target.process.terminate()
+            target.process.wait()
+        assert collected.quality["taken"] >= 3
