@@ -1,0 +1,998 @@
+"""Writes down every object of the target and what it refers to, in a copy of the process or in slices.
+
+The copy is made by the bare `clone` system call, not by `os.fork()`, because of what a fork does
+to others:
+
+* Hooks of `os.register_at_fork` run the application's code in both processes; C libraries' hooks
+  stop their threads (OpenBLAS) or wait for running calls (gRPC). `clone` runs none of them.
+* `PyOS_AfterFork_Child` throws away the other threads' states, which finalizes what their locals
+  and thread-locals hold: a database connection would say goodbye on a socket that the target uses.
+* An exit signal of 0 instead of SIGCHLD: no handler of the target is called, and a supervisor's
+  `waitpid(-1)` neither sees nor reaps the copy. We reap it ourselves, with `__WALL`.
+
+What the copy must do without in return: it never lets go of the GIL (whoever wants it there is
+gone, so it would never come back), thus every system call goes through `_ctypes` with the GIL
+held; it does not collect garbage, import, or take locks. The memory allocator's locks may have
+been held by a thread without the GIL: then the copy hangs, is ended, and slices take over.
+Tracers that write to shared memory (memray) must be off.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from _thread import get_ident
+from array import array
+from collections import OrderedDict, defaultdict, deque
+from contextlib import suppress
+from itertools import accumulate, chain, filterfalse, islice, repeat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+MAGIC = b"perfkit graph 1\n"
+"""A file is this, then blocks: one letter, eight bytes of length, content; numbers in the machine's order."""
+
+_OWN = "perfkit probe"
+_BATCH = 4096
+_SLICE_NS = 6_000_000
+_PAUSE_S = 0.006
+_LARGE_ITEMS = 20_000
+_FLUSH_BYTES = 1 << 20
+_IMMORTAL = 1 << 29
+_NAMED_ITEMS = 16
+_MAX_NAMES = 200_000
+_INTERVAL_S = 0.05
+_SIGN_OF_LIFE_S = 5.0
+_WALL = 0x40000000
+
+_CALLS = {
+    # clone, write, close, dup3, close_range, prctl, setpriority, prlimit64, exit_group, openat, nanosleep
+    "x86_64": (56, 1, 3, 292, 436, 157, 141, 302, 231, 257, 35),
+    "aarch64": (220, 64, 57, 24, 436, 167, 140, 261, 94, 56, 101),
+}
+
+
+def type_name(kind: type) -> str:
+    """Return module.qualname of a type, whatever its metaclass overrides."""
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+        return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
+    except AttributeError:
+        return str(type.__dict__["__name__"].__get__(kind))
+
+
+class Recorder:
+    """Takes snapshots when asked to."""
+
+    def __init__(self, probe: Any) -> None:
+        self._probe = probe
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._copy: Copy | None = None
+        self._busy = self._under_way = False
+
+    def start(self) -> dict[str, Any]:
+        """Return the clock; nothing is recorded until a snapshot is asked for."""
+        if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
+            raise RuntimeError("the object graph needs CPython with its global lock")
+        return {"monotonic_ns": time.monotonic_ns()}
+
+    def call(self, take: int | None = None, give_up_copy: str | None = None, **options: Any) -> dict[str, Any]:
+        """Begin snapshot number `take`, end the copy for a reason, or return what is known of the finished ones.
+
+        Options: `file` to write, `fork` whether a copy may be made, `max_objects`, `max_seconds`,
+        `share` of one CPU for slices.
+        """
+        if give_up_copy is not None and self._copy is not None:
+            self._copy.end(give_up_copy)
+        if take is None:
+            return {"rungs": list(self._rows.values()), "busy": self._busy, "under_way": self._under_way}
+        if self._busy:
+            raise RuntimeError("a snapshot is being taken already")
+        self._busy, self._under_way = True, False
+        self._probe.spawn(self._snapshot(take, **options))
+        return {"monotonic_ns": time.monotonic_ns()}
+
+    def stop(self) -> dict[str, Any]:
+        """End the copy, if there is one; return what is known of the snapshots."""
+        if self._copy is not None:
+            self._copy.end()
+        return {"rungs": list(self._rows.values()), "monotonic_ns": time.monotonic_ns()}
+
+    def _snapshot(
+        self,
+        rung: int,
+        file: str,
+        fork: bool = True,
+        max_objects: int = 20_000_000,
+        max_seconds: float = 120.0,
+        share: float = 0.5,
+    ) -> Iterator[float]:
+        """Take one snapshot; what came of it is in `_rows`."""
+        row: dict[str, Any] = {"rung": rung, "file": os.path.basename(file), "monotonic_ns": time.monotonic_ns()}  # noqa: PTH119
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                if fork:
+                    yield from self._in_copy(descriptor, row, max_objects, max_seconds)
+                if row.get("mode") is None:
+                    yield from self._in_slices(descriptor, row, max_objects, max_seconds, share)
+            finally:
+                os.close(descriptor)
+        except Exception as error:  # noqa: BLE001 - it is the recorder's to know
+            row["problem"] = f"{type(error).__name__}: {error}"
+        finally:
+            row["took_ns"] = time.monotonic_ns() - row["monotonic_ns"]
+            self._busy = False
+            self._rows[rung] = row
+        self._probe.emit(row)
+
+    def _in_copy(self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float) -> Iterator[float]:
+        """Let a copy of the process write the file; sets `mode` if it did."""
+        try:
+            copy = self._copy = Copy()
+        except (ImportError, OSError, KeyError) as error:
+            row["no_copy"] = f"{type(error).__name__}: {error}"
+            return
+        yield from copy.make(lambda write: _write_all(write, max_objects), descriptor, max_seconds)
+        row["stopped_ns"], self._under_way = copy.stopped_ns, bool(copy.pid)
+        try:
+            if not copy.pid:
+                row["no_copy"] = f"clone failed ({copy.why})"
+                return
+            until = time.monotonic() + max_seconds
+            size_bytes, grew_at = 0, time.monotonic()
+            while not copy.is_done():
+                now = time.monotonic()
+                if (size := os.fstat(descriptor).st_size) != size_bytes:
+                    size_bytes, grew_at = size, now
+                if now >= until:
+                    copy.end(f"it took longer than {max_seconds:g} s")
+                elif now - grew_at > _SIGN_OF_LIFE_S + max_seconds / 10:
+                    copy.end("it hung")
+                yield 0.05
+            if copy.why is None:
+                row["mode"] = "copy"
+            else:
+                row["no_copy"] = copy.why
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+        finally:
+            copy.end()
+            self._copy = None
+
+    def _in_slices(
+        self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float, share: float
+    ) -> Iterator[float]:
+        """Write the file from within the target, a few milliseconds at a time."""
+        row["mode"], longest_ns, cost_ns = "slices", 0, 0
+        self._under_way = True
+        until = time.monotonic() + max_seconds
+        walk = _walk(lambda data: _write_to(descriptor, data), max_objects, in_copy=False)
+        try:
+            while True:
+                began_ns = time.thread_time_ns()
+                finished = next(walk, None) is None
+                took_ns = time.thread_time_ns() - began_ns
+                longest_ns, cost_ns = max(longest_ns, took_ns), cost_ns + took_ns
+                if finished:
+                    break
+                if time.monotonic() > until:
+                    raise TimeoutError(f"it took longer than {max_seconds:g} s")
+                yield max(_PAUSE_S, took_ns / 1e9 * (1 / share - 1))
+        finally:
+            walk.close()  # type: ignore[attr-defined]
+            row["longest_hold_ns"], row["cost_ns"] = longest_ns, cost_ns
+
+
+class Copy:
+    """A child process that is a copy of this one, with this thread only; see the module's docstring."""
+
+    def __init__(self) -> None:
+        (self._clone, self._write, self._close, self._dup3, self._close_range, self._prctl, self._setpriority,
+         self._prlimit, self._exit, self._openat, _sleep) = _CALLS[os.uname().machine]  # fmt: skip
+        self._syscall = _syscall()
+        self.pid = 0
+        self.why: str | None = None
+        self.stopped_ns = 0
+
+    def make(self, work: Callable[[Callable[[Any], None]], None], descriptor: int, cpu_s: float) -> Iterator[float]:
+        """Make the copy and let it do `work(write)`; `pid` is 0 if there is none, and `why` says why not."""
+        interval_s = sys.getswitchinterval()
+        try:
+            # A thread that waits for the GIL asks for it once per interval, and the copy must not be
+            # born with that request: nobody is left to take it. After this rest, which lets everyone
+            # have the GIL, the longer interval holds for all who wait, and it begins anew.
+            sys.setswitchinterval(max(interval_s, _INTERVAL_S))
+            yield 2 * min(interval_s, _INTERVAL_S) + 0.001
+            began_ns = time.monotonic_ns()
+            collects = gc.isenabled()
+            # Signals to the process group must not reach the copy: their handlers write to a descriptor.
+            mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+            gc.disable()
+            threads = sys._current_frames()
+            pid = self._syscall(self._clone, 0, 0, 0, 0, 0)
+            if pid == 0:
+                self._be_the_copy(work, descriptor, cpu_s, threads)
+            threads.clear()
+            if collects:
+                gc.enable()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self.stopped_ns = time.monotonic_ns() - began_ns
+            if pid < 0:
+                self.why = "no permission, no process or no memory left"
+            self.pid = max(0, pid)
+        finally:
+            sys.setswitchinterval(interval_s)
+
+    def _be_the_copy(self, work: Callable[[Any], None], descriptor: int, cpu_s: float, threads: dict[int, Any]) -> None:
+        """Do the work and end; runs in the copy only, and never returns."""
+        call = self._syscall
+        code = 1
+        try:
+            call(self._prctl, 1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL: never outlive the probe's thread
+            call(self._dup3, descriptor, 0, 0, 0, 0)
+            if call(self._close_range, 1, 0xFFFFFFFF, 0, 0, 0):
+                for number in range(1, 65536):
+                    call(self._close, number, 0, 0, 0, 0)
+            call(self._setpriority, 0, 0, 19, 0, 0)
+            name = array("B", b"perfkit-graph\0")
+            call(self._prctl, 15, name.buffer_info()[0], 0, 0, 0)
+            for limit, value in ((4, 0), (0, max(1, int(cpu_s)))):  # no core dump; so many seconds of CPU
+                values = array("Q", (value, value))
+                call(self._prlimit, 0, limit, values.buffer_info()[0], 0, 0)
+            self._be_the_first_to_go()
+            _threads.update(threads)
+            work(self._put)
+            code = 0
+        except BaseException as error:  # noqa: BLE001 - whatever it is must not reach the application's code
+            self._put(_block("X", f"{type(error).__name__}: {error}".encode("utf-8", "replace")))
+        finally:
+            while True:
+                call(self._exit, code, 0, 0, 0, 0)
+
+    def _be_the_first_to_go(self) -> None:
+        """When memory runs out, the kernel should end the copy rather than the target."""
+        path = array("B", b"/proc/self/oom_score_adj\0")
+        score = array("B", b"1000")
+        number = self._syscall(self._openat, -100, path.buffer_info()[0], 1, 0, 0)
+        if number >= 0:
+            self._syscall(self._write, number, score.buffer_info()[0], 4, 0, 0)
+            self._syscall(self._close, number, 0, 0, 0, 0)
+
+    def _put(self, data: Any) -> None:
+        """Write bytes to the copy's only descriptor, with the GIL held."""
+        buffer = array("B", data)
+        address, left = buffer.buffer_info()
+        while left:
+            written = self._syscall(self._write, 0, address, left, 0, 0)
+            if written <= 0:
+                raise OSError("cannot write")
+            address, left = address + written, left - written
+
+    def is_done(self) -> bool:
+        """Whether the copy has ended; `why` is None if it did all of its work."""
+        if self.pid:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG | _WALL)
+            except ChildProcessError:
+                self.pid, self.why = 0, self.why or "somebody else waited for it"
+                return True
+            if not pid:
+                return False
+            self.pid = 0
+            if status and self.why is None:
+                self.why = f"it ended with status {status}"
+        return True
+
+    def end(self, why: str | None = None) -> None:
+        """End the copy if it still runs, and wait for it."""
+        if self.pid and not self.is_done():
+            self.why = why or "it was not needed any more"
+            os.kill(self.pid, 9)
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, _WALL)
+            self.pid = 0
+
+
+def _syscall() -> Callable[..., int]:
+    """Return libc's syscall(), called with the GIL held."""
+    had = "_ctypes" in sys.modules
+    c = __import__("_ctypes")
+    try:
+        long_ = type("perfkit probe long", (c._SimpleCData,), {"_type_": "l"})
+        flags = c.FUNCFLAG_CDECL | c.FUNCFLAG_PYTHONAPI
+        function = type("perfkit probe function", (c.CFuncPtr,), {"_flags_": flags, "_restype_": long_})
+        found: Callable[..., int] = function(c.dlsym(c.dlopen(None, 0), "syscall"))
+        found.argtypes = (long_,) * 6  # type: ignore[attr-defined]
+    finally:
+        if not had:
+            sys.modules.pop("_ctypes", None)
+    return found
+
+
+_threads: dict[int, Any] = {}
+"""The target's threads, as they were when the copy was made."""
+
+
+def _write_to(descriptor: int, data: Any) -> None:
+    """Write all of some bytes."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _block(kind: str, *parts: Any) -> bytes:
+    """Return one block of the file."""
+    content = b"".join(bytes(part) for part in parts)
+    return kind.encode() + len(content).to_bytes(8, sys.byteorder) + content
+
+
+def _write_all(write: Callable[[Any], None], max_objects: int) -> None:
+    """Walk without a rest."""
+    gc.unfreeze()
+    for _slice in _walk(write, max_objects, in_copy=True):
+        pass
+
+
+class Strings(dict):  # type: ignore[type-arg]
+    """Numbers for texts, 0 is none; `new` holds those that were not written yet."""
+
+    def __init__(self) -> None:
+        self.new: list[str] = []
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self) + 1
+        self.new.append(text)
+        return number
+
+
+class Labels(dict):  # type: ignore[type-arg]
+    """Numbers of labels by key, made when first asked for."""
+
+    def __init__(self, strings: Strings, form: str, identifiers_only: bool) -> None:
+        self._strings, self._form, self._identifiers_only = strings, form, identifiers_only
+
+    def __missing__(self, key: Any) -> int:
+        if type(key) is not str or len(key) > 40 or (self._identifiers_only and not key.isidentifier()):
+            return 0
+        if len(self) >= _MAX_NAMES:
+            return 0
+        number = self[key] = self._strings[self._form.format(key)]
+        return number
+
+
+class Kind:
+    """What the walk needs to know of a type."""
+
+    __slots__ = ("constant_bytes", "get_dict", "is_own", "length", "number", "slots", "value_names")
+
+    def __init__(self, kind: type, number: int, name: str) -> None:
+        self.number = number
+        self.is_own = name.startswith(_OWN)
+        mro = type.__dict__["__mro__"].__get__(kind)
+        spaces = [type.__dict__["__dict__"].__get__(base) for base in mro]
+        self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
+        sizer = next(space["__sizeof__"] for space in spaces if "__sizeof__" in space)
+        varies = type.__dict__["__itemsize__"].__get__(kind) or sizer is not object.__dict__["__sizeof__"]
+        # Python code of the target is not run: then the basic size has to do.
+        is_python = hasattr(sizer, "__code__") or hasattr(sizer, "__func__")
+        self.constant_bytes: int | None = None
+        if is_python or not varies:
+            self.constant_bytes = type.__dict__["__basicsize__"].__get__(kind) + 16 * bool(
+                type.__dict__["__flags__"].__get__(kind) & 1 << 14
+            )
+        self.get_dict = None
+        self.slots: list[tuple[Any, str]] = []
+        for space in spaces:
+            descriptor = space.get("__dict__")
+            if self.get_dict is None and type(descriptor) is _GETSET and not issubclass(kind, type):
+                self.get_dict = descriptor.__get__
+            for slot, member in space.items():
+                if type(member) is _MEMBER and len(self.slots) < _NAMED_ITEMS:
+                    self.slots.append((member.__get__, slot))
+        # Names of attributes, from an example: only where they cannot be had from each object.
+        self.value_names: tuple[str, ...] | None = None
+
+    def learn_names(self, kind: type, example: dict[Any, Any]) -> None:
+        """Note the names of attributes that can be read without running the target's code."""
+        mro = type.__dict__["__mro__"].__get__(kind)
+        spaces = [type.__dict__["__dict__"].__get__(base) for base in mro]
+        self.value_names = tuple(
+            key for key in example if type(key) is str and not any(key in space for space in spaces)
+        )
+
+
+_GETSET = type(type(lambda: None).__dict__["__code__"])
+_MEMBER = type(type(lambda: None).__dict__["__globals__"])
+_FUNCTION = type(lambda: None)
+_MODULE = type(gc)
+_LENGTHS: dict[type, Callable[[Any], int]] = {
+    dict: dict.__len__, list: list.__len__, set: set.__len__, frozenset: frozenset.__len__, deque: deque.__len__,
+    OrderedDict: OrderedDict.__len__, tuple: tuple.__len__, str: str.__len__, bytes: bytes.__len__,
+    bytearray: bytearray.__len__,
+}  # fmt: skip
+
+
+async def _coroutine() -> None: ...
+
+
+async def _asynchronous() -> Any:
+    yield
+
+
+_coroutine_ = _coroutine()
+_SUSPENDED = {
+    type(each for each in ()): "gi_frame",
+    type(_coroutine_): "cr_frame",
+    type(_asynchronous()): "ag_frame",
+}
+_coroutine_.close()
+del _coroutine_
+
+
+class Walk:
+    """One walk over all objects, writing blocks as it goes."""
+
+    def __init__(self, write: Callable[[Any], None], *, in_copy: bool) -> None:
+        self._put, self._in_copy = write, in_copy
+        self._waiting: list[bytes] = [MAGIC]
+        self._waiting_bytes = 0
+        self._strings = Strings()
+        self._attributes = Labels(self._strings, ".{}", identifiers_only=False)
+        self._keys = Labels(self._strings, "[{!r}]", identifiers_only=True)
+        self._variables = Labels(self._strings, "{}", identifiers_only=False)
+        self._kinds: dict[type, Kind] = {}
+        self._namespaces: set[int] = set()
+        self._closures: dict[int, tuple[str, ...]] = {}
+        self._seen: set[int] = set()
+        """Untracked objects that refer to others: they are entered once."""
+        self._found: list[Any] = []
+        self._own: list[int] = []
+        self._named: list[tuple[int, str, str]] = []
+        self._counted: frozenset[type] = frozenset()
+        """Types that a list of ours refers to once."""
+        self.objects = self.references = 0
+        self._labelled_kinds: dict[type, Callable[[Any], dict[int, Any]]] = {
+            _FUNCTION: self._of_function,
+            type(_walk.__code__): self._of_code,
+            type(sys._getframe()): self._locals_of,
+            **{kind: self._of_suspended(frame) for kind, frame in _SUSPENDED.items()},
+        }
+        label = self._strings
+        self._is_key, self._is_dict, self._is_class = label["<key>"], label["<dict>"], label["<class>"]
+
+    # --- writing ---
+
+    def emit(self, kind: str, *parts: Any) -> None:
+        """Add a block to what is waiting; new texts come before what uses them."""
+        if self._strings.new:
+            new, self._strings.new = self._strings.new, []
+            self._waiting.append(_block("S", json.dumps(new).encode()))
+        block = _block(kind, *parts)
+        self._waiting.append(block)
+        self._waiting_bytes += len(block)
+        if self._waiting_bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        self._put(b"".join(self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    def kind(self, kind: type) -> Kind:
+        """Return what is known of a type."""
+        known = self._kinds.get(kind)
+        if known is None:
+            name = type_name(kind)
+            known = self._kinds[kind] = Kind(kind, self._strings[name], name)
+        return known
+
+    def roots(self, rows: Iterable[tuple[int, str, str]]) -> None:
+        """Write which objects are roots, and what they are called."""
+        strings = self._strings
+        ids, why, names = array("q"), array("I"), array("I")
+        for number, root, name in rows:
+            ids.append(number)
+            why.append(strings[root] if root else 0)
+            names.append(strings[name])
+        self.emit("R", len(ids).to_bytes(8, sys.byteorder), ids, why, names)
+
+    # --- objects ---
+
+    def group(self, kind: type, objects: list[Any]) -> Iterator[None]:
+        """Write all objects of one type, those that are tracked; empties the list."""
+        known = self.kind(kind)
+        size = _BATCH
+        while objects:
+            began_ns = time.thread_time_ns()
+            part = objects[-size:]
+            del objects[-size:]
+            large = []
+            if known.length is not None:
+                large = [each for each in part if known.length(each) > _LARGE_ITEMS]
+            if large:
+                part = [each for each in part if known.length(each) <= _LARGE_ITEMS]  # type: ignore[misc]
+            if part:
+                self._objects(known, kind, part, self._reference_counts(kind, part))
+            del part
+            yield from self._enter_found()
+            while large:
+                each = large.pop()
+                yield from self._large(known, each, sys.getrefcount(each) - _BASE_ALONE)
+            took_ns = max(1, time.thread_time_ns() - began_ns)
+            if not self._in_copy:
+                size = max(64, min(2 * size, _BATCH, int(size * _SLICE_NS / took_ns)))
+            yield
+
+    def _reference_counts(self, kind: type, part: list[Any]) -> array[int]:
+        """Return the reference counts of a batch without our own references; -1 for immortal objects."""
+        counts = array("q", map(sys.getrefcount, part))
+        if issubclass(kind, type):
+            ours = [(each in self._counted) + (each in self._kinds) for each in part]
+            counts = array("q", map(int.__sub__, counts, ours))
+        return array("i", [count - _BASE if count < _IMMORTAL else -1 for count in counts])
+
+    def _objects(self, known: Kind, kind: type, part: list[Any], counts: array[int]) -> None:
+        """Write a batch of objects of one type and what they refer to."""
+        ids = array("q", map(id, part))
+        targets, labels, degrees = self._references(known, kind, part)
+        uniform = known.constant_bytes
+        sizes = b"" if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
+        items = b"" if known.length is None else array("q", map(known.length, part))
+        header = array(
+            "q",
+            (len(ids), known.number, -1 if uniform is None else uniform, known.length is not None,
+             len(targets), labels is not None),
+        )  # fmt: skip
+        self.emit("O", header, ids, counts, sizes, items, degrees, targets, labels if labels is not None else b"")
+        self.objects += len(ids)
+        self.references += len(targets)
+        if known.is_own:
+            self._own += ids
+
+    def _large(self, known: Kind, each: Any, count: int) -> Iterator[None]:
+        """Write one container with very many items, in parts."""
+        ids, nothing = array("q", (id(each),)), array("I", (0,))
+        sizes, items = array("q", (sys.getsizeof(each, 0),)), array("q", (known.length(each),))  # type: ignore[misc]
+        header = array("q", (1, known.number, -1, 1, 0, 0))
+        counts = array("i", (count if count < _IMMORTAL else -1,))
+        self.emit("O", header, ids, counts, sizes, items, nothing)
+        self.objects += 1
+        yield
+        number = id(each)
+        if isinstance(each, dict):
+            is_namespace = number in self._namespaces
+            keys, values = list(dict.keys(each)), list(dict.values(each))
+            yield
+            while values:
+                part, names = values[-_BATCH:], keys[-_BATCH:]
+                del values[-_BATCH:], keys[-_BATCH:]
+                if is_namespace:
+                    self._more(number, part, array("I", map(self._attributes.__getitem__, names)))
+                else:
+                    self._more(number, names, array("I", repeat(self._is_key, len(names))))
+                    self._more(number, part, None)
+                del part, names
+                yield from self._enter_found()
+                yield
+        else:
+            referents = gc.get_referents(each)
+            yield
+            while referents:
+                part = referents[-_BATCH:]
+                del referents[-_BATCH:]
+                self._more(number, part, None)
+                del part
+                yield from self._enter_found()
+                yield
+
+    def _more(self, number: int, referents: list[Any], labels: array[int] | None) -> None:
+        """Write more references of one object."""
+        targets = array("q", map(id, referents))
+        header = array("q", (number, len(targets), labels is not None))
+        self.emit("A", header, targets, labels if labels is not None else b"")
+        self.references += len(targets)
+        self._note(dict(zip(targets, referents)))  # noqa: B905 - 3.10 has it, but it is slower
+
+    def _references(self, known: Kind, kind: type, part: list[Any]) -> tuple[array[int], array[int] | None, array[int]]:
+        """Return what each object refers to: identities, labels or None, and how many each has."""
+        if issubclass(kind, dict):
+            return self._of_dicts(kind, part)
+        labelled = self._labelled_kinds.get(kind)
+        if labelled is not None:
+            return self._labelled(part, labelled)
+        if issubclass(kind, type):
+            return self._labelled(part, self._of_type)
+        if issubclass(kind, _MODULE):
+            return self._labelled(part, self._of_module)
+        if known.get_dict is not None or known.slots:
+            return self._of_instances(known, kind, part)
+        lists = list(map(gc.get_referents, part))
+        targets, _none, degrees = self._plain(lists)
+        if kind is tuple and (labels := self._of_closures(part, degrees)):
+            return targets, labels, degrees
+        return targets, None, degrees
+
+    def _plain(self, lists: list[list[Any]]) -> tuple[array[int], None, array[int]]:
+        """Return references that have no labels."""
+        flat = list(chain.from_iterable(lists))
+        targets = array("q", map(id, flat))
+        self._note(dict(zip(targets, flat)))  # noqa: B905
+        return targets, None, array("I", map(len, lists))
+
+    def _labelled(
+        self, part: list[Any], names: Callable[[Any], dict[int, int]]
+    ) -> tuple[array[int], array[int], array[int]]:
+        """Return references with labels that a function knows, by identity of what is referred to."""
+        targets, labels, degrees = array("q"), array("I"), array("I")
+        noted: dict[int, Any] = {}
+        for each in part:
+            referents = gc.get_referents(each)
+            known = names(each)
+            ids = list(map(id, referents))
+            if extra := known.pop(-1, None):
+                referents += extra  # type: ignore[arg-type]
+                ids += map(id, extra)  # type: ignore[arg-type]
+            targets.extend(ids)
+            labels.extend(map(known.get, ids, repeat(0)))
+            degrees.append(len(ids))
+            noted.update(zip(ids, referents))  # noqa: B905
+        self._note(noted)
+        return targets, labels, degrees
+
+    def _of_instances(self, known: Kind, kind: type, part: list[Any]) -> tuple[array[int], array[int], array[int]]:
+        """Return the references of instances, with the names of their attributes.
+
+        From 3.11 on an instance refers to its values directly until somebody asks for its
+        `__dict__`; asking would cost the target memory, so only the copy does.
+        """
+        targets, labels, degrees = array("q"), array("I"), array("I")
+        attributes, namespaces = self._attributes, self._namespaces
+        is_dict, is_class = self._is_dict, self._is_class
+        class_id = id(kind)
+        noted: dict[int, Any] = {}
+        get_dict, slots = known.get_dict, known.slots
+        lists = list(map(gc.get_referents, part))
+        for each, referents in zip(part, lists):  # noqa: B905
+            ids = list(map(id, referents))
+            names = {class_id: is_class}
+            if get_dict is not None:
+                space = None
+                if self._in_copy or sys.version_info < (3, 11):
+                    space = get_dict(each)
+                else:
+                    space = self._space_in_slices(known, each, referents, get_dict)
+                if type(space) is dict:
+                    if id(space) in ids:
+                        names[id(space)] = is_dict
+                        namespaces.add(id(space))
+                    else:
+                        names.update(zip(map(id, space.values()), map(attributes.__getitem__, space)))  # noqa: B905
+            for get, slot in slots:
+                try:
+                    names[id(get(each))] = attributes[slot]
+                except AttributeError:
+                    continue
+            targets.extend(ids)
+            labels.extend(map(names.get, ids, repeat(0)))
+            degrees.append(len(ids))
+            noted.update(zip(ids, referents))  # noqa: B905
+        lists.clear()
+        self._note(noted)
+        return targets, labels, degrees
+
+    def _space_in_slices(
+        self, known: Kind, each: Any, referents: list[Any], get_dict: Callable[[Any], Any]
+    ) -> dict[str, Any] | None:
+        """Return names and values of an instance without making it a dictionary, but for a few examples."""
+        if known.value_names is None:
+            example: dict[str, Any] = get_dict(each)
+            known.learn_names(type(each), example)
+            return example
+        for referent in referents:
+            if type(referent) is dict and next(iter(referent), None) in known.value_names:
+                # It looks like its `__dict__`: it has one already.
+                found: dict[str, Any] = get_dict(each)
+                return found
+        found = {}
+        for name in known.value_names:
+            try:
+                found[name] = object.__getattribute__(each, name)
+            except AttributeError:
+                continue
+        return found
+
+    def _of_dicts(self, kind: type, part: list[Any]) -> tuple[array[int], array[int], array[int]]:
+        """Return keys and values: attributes of namespaces by name, keys of data only where they look like names."""
+        targets, labels, degrees = array("q"), array("I"), array("I")
+        namespaces, attributes, settings = self._namespaces, self._attributes, self._keys
+        noted: dict[int, Any] = {}
+        is_exact, key_label = kind is dict, self._is_key
+        for each in part:
+            values = list(dict.values(each))
+            ids = list(map(id, values))
+            count = len(ids)
+            if is_exact and id(each) in namespaces:
+                labels.extend(map(attributes.__getitem__, each))
+            else:
+                keys = list(dict.keys(each))
+                if count <= _NAMED_ITEMS and all(type(key) is str for key in keys):
+                    labels.extend(map(settings.__getitem__, keys))
+                else:
+                    labels.extend(repeat(0, count))
+                labels.extend(repeat(key_label, count))
+                ids += map(id, keys)
+                values += keys
+                if not is_exact:
+                    known = set(ids)
+                    others = [one for one in gc.get_referents(each) if id(one) not in known]
+                    labels.extend(repeat(0, len(others)))
+                    ids += map(id, others)
+                    values += others
+            targets.extend(ids)
+            degrees.append(len(ids))
+            noted.update(zip(ids, values))  # noqa: B905
+        self._note(noted)
+        return targets, labels, degrees
+
+    def _of_function(self, function: Any) -> dict[int, int]:
+        """Return labels of what a function refers to."""
+        module = str(function.__globals__.get("__name__", "?"))
+        self._named.append((id(function), "", f"{module}.{function.__qualname__}"))
+        if module.startswith(_OWN):
+            self._own.append(id(function))
+        names = {id(function.__globals__): self._strings["<globals>"], id(function.__code__): self._strings["<code>"]}
+        if (closure := function.__closure__) is not None:
+            names[id(closure)] = self._strings["<closure>"]
+            self._closures[id(closure)] = function.__code__.co_freevars
+        if function.__defaults__ is not None:
+            names[id(function.__defaults__)] = self._strings["<defaults>"]
+        return names
+
+    def _of_closures(self, part: list[tuple[Any, ...]], degrees: array[int]) -> array[int] | None:
+        """Return labels for the cells of closures among some tuples, the names of their variables; None: no closure."""
+        closures = self._closures
+        found = [place for place, number in enumerate(map(id, part)) if number in closures]
+        if not found:
+            return None
+        starts = [0, *accumulate(degrees)]
+        labels = array("I", bytes(4 * starts[-1]))
+        for place in found:
+            variables = closures[id(part[place])]
+            if len(variables) == degrees[place]:
+                labels[starts[place] : starts[place + 1]] = array("I", map(self._variables.__getitem__, variables))
+        return labels
+
+    def _of_code(self, code: Any) -> dict[int, Any]:
+        """Return what a code object refers to, which it does not say by itself."""
+        return {-1: [code.co_consts, code.co_names], id(code.co_consts): self._strings["<constants>"]}
+
+    def _of_module(self, module: Any) -> dict[int, int]:
+        """Return the label of a module's namespace, and note that it is one."""
+        space = _MODULE.__dict__["__dict__"].__get__(module)
+        if type(space) is dict:
+            self._namespaces.add(id(space))
+            return {id(space): self._is_dict}
+        return {}
+
+    def _of_type(self, kind: Any) -> dict[int, Any]:
+        """Return labels of what a class refers to, and note its namespace."""
+        space = type.__dict__["__dict__"].__get__(kind)
+        inner = gc.get_referents(space)
+        self._named.append((id(kind), "", type_name(kind)))
+        names: dict[int, Any] = {id(base): self._strings["<base>"] for base in type.__dict__["__bases__"].__get__(kind)}
+        if inner and type(inner[0]) is dict:
+            names[id(inner[0])] = self._is_dict
+            self._namespaces.add(id(inner[0]))
+            if not gc.is_tracked(kind):  # a static type refers to it too, but does not say so
+                names[-1] = [inner[0]]
+        names[id(type.__dict__["__mro__"].__get__(kind))] = self._strings["<mro>"]
+        return names
+
+    def _of_suspended(self, attribute: str) -> Callable[[Any], dict[int, int]]:
+        """Return a function that labels the local variables of a generator or coroutine."""
+
+        def names(each: Any) -> dict[int, int]:
+            frame = getattr(each, attribute)
+            if frame is None:
+                return {}
+            return self._locals_of(frame)
+
+        return names
+
+    def _locals_of(self, frame: Any) -> dict[int, int]:
+        """Return labels of the local variables of a frame."""
+        values = frame.f_locals
+        found = dict(zip(map(id, values.values()), map(self._variables.__getitem__, values)))  # noqa: B905
+        if type(values) is dict and frame.f_code.co_flags & 1 and not self._in_copy:
+            values.clear()  # up to 3.12 the frame keeps this snapshot, and with it the values
+        return found
+
+    # --- what is found on the way ---
+
+    def _note(self, referents: dict[int, Any]) -> None:
+        """Keep those referents that the collector does not list."""
+        self._found += filterfalse(gc.is_tracked, referents.values())
+
+    def _enter_found(self) -> Iterator[None]:
+        """Write the untracked objects found so far; those that refer to others are entered too."""
+        while self._found:
+            waiting, self._found = self._found, []
+            by_kind: dict[type, list[Any]] = defaultdict(list)
+            for each in waiting:
+                by_kind[type(each)].append(each)
+            waiting.clear()
+            for kind, objects in by_kind.items():
+                known = self.kind(kind)
+                if kind not in _ATOMS:
+                    entered = []
+                    for each in objects:
+                        if id(each) not in self._seen:
+                            self._seen.add(id(each))
+                            entered.append(each)
+                    if entered:
+                        self._objects(known, kind, entered, array("i", repeat(-1, len(entered))))
+                    continue
+                ids = array("q", map(id, objects))
+                sizes = array("q", map(sys.getsizeof, objects))
+                self.emit("U", array("q", (len(ids), known.number)), ids, sizes)
+            by_kind.clear()
+            if not self._in_copy:
+                yield
+
+    # --- what is not found through the collector ---
+
+    def count(self, kinds: frozenset[type]) -> None:
+        """Note which types a list and this set refer to; their reference counts are read less these."""
+        self._counted = kinds
+
+    def frames(self) -> None:
+        """Write the frames that are being executed, by any thread but ours."""
+        part: list[Any] = []
+        rows = []
+        for thread, frame in list((_threads or sys._current_frames()).items()):
+            each: Any = frame
+            while each is not None:
+                if not str(each.f_globals.get("__name__", "")).startswith(_OWN):
+                    part.append(each)
+                    code = each.f_code
+                    name = getattr(code, "co_qualname", code.co_name)
+                    rows.append((id(each), "frame", f"{each.f_globals.get('__name__', '?')}.{name}"))
+                elif thread == get_ident() and each.f_globals is not globals():
+                    rows += [(id(value), "perfkit", "") for value in self._values_of(each)]
+                each = each.f_back
+        del each, frame
+        self.roots(rows)
+        # What a running frame refers to it does not say itself from 3.11 on.
+        ids, targets, labels, degrees = array("q", map(id, part)), array("q"), array("I"), array("I")
+        noted: dict[int, Any] = {}
+        for each in part:
+            values = self._values_of(each)
+            names = self._locals_of(each)
+            keys = list(map(id, values))
+            targets.extend(keys)
+            labels.extend(map(names.get, keys, repeat(0)))
+            degrees.append(len(keys))
+            noted.update(zip(keys, values))  # noqa: B905
+            del values
+        known = self.kind(type(sys._getframe()))
+        sizes = array("q", map(sys.getsizeof, part))
+        header = array("q", (len(ids), known.number, -1, 0, len(targets), 1))
+        self.emit("O", header, ids, array("i", repeat(-1, len(ids))), sizes, degrees, targets, labels)
+        self._note(noted)
+
+    def _values_of(self, frame: Any) -> list[Any]:
+        """Return what the local variables of a running frame hold; its namespace at module level."""
+        if not frame.f_code.co_flags & 1:
+            return [frame.f_globals]
+        values = frame.f_locals
+        found = list(values.values())
+        if type(values) is dict and not self._in_copy:
+            values.clear()
+        return found
+
+    def names(self) -> None:
+        """Write the names of functions and classes."""
+        if self._named:
+            self.roots(self._named)
+            self._named.clear()
+
+    def finish(self) -> None:
+        """Write which objects are the probe's own, and the end."""
+        self.roots((number, "perfkit", "") for number in self._own)
+        self.emit("E", json.dumps({"objects": self.objects, "references": self.references}).encode())
+        self.flush()
+
+
+_ATOMS = frozenset(
+    (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...), type(NotImplemented))
+)
+
+
+def _walk(write: Callable[[Any], None], max_objects: int, *, in_copy: bool) -> Iterator[None]:
+    """Walk over all objects, yielding where it may rest."""
+    objects = gc.get_objects()
+    if len(objects) > max_objects:
+        raise OverflowError(f"{len(objects)} objects are more than the limit of {max_objects}")
+    walk = Walk(write, in_copy=in_copy)
+    groups: dict[type, list[Any]] = defaultdict(list)
+    while objects:
+        part = objects[-10 * _BATCH :]
+        del objects[-10 * _BATCH :]
+        for each in part:
+            groups[type(each)].append(each)
+        each = None
+        part.clear()
+        if not in_copy:
+            yield
+    del objects, part
+    order = sorted(groups.items(), key=lambda pair: _turn(pair[0]))
+    groups.clear()
+    del groups
+    walk.roots(_modules())
+    walk.roots(_tasks())
+    walk.frames()
+    walk.count(frozenset(kind for kind, _objects in order))
+    for kind, group in order:
+        yield from walk.group(kind, group)
+        walk.names()
+    walk.finish()
+
+
+def _turn(kind: type) -> int:
+    """Return when a type's turn is: what names others comes first, dictionaries last."""
+    if issubclass(kind, dict):
+        return 3
+    if kind is tuple:
+        return 2
+    return 0 if issubclass(kind, type) or issubclass(kind, _MODULE) or kind is _FUNCTION else 1
+
+
+def _base() -> tuple[int, int]:
+    """Return the reference counts that the walk reads of an object nobody else refers to: in a batch, and alone."""
+    objects = [object()]
+    part = objects[-1:]
+    del objects[-1:]
+    in_batch = array("q", map(sys.getrefcount, part))[0]
+    each = part.pop()
+    return in_batch, sys.getrefcount(each)
+
+
+_BASE, _BASE_ALONE = _base()
+
+
+def _modules() -> Iterator[tuple[int, str, str]]:
+    """Yield identity, what it belongs to, and name of each module."""
+    standard = sys.stdlib_module_names
+    for name, module in list(sys.modules.items()):
+        if not isinstance(module, _MODULE):
+            continue
+        file = _MODULE.__dict__["__dict__"].__get__(module).get("__file__")
+        if name != "__main__" and name.partition(".")[0] in standard:
+            why = "stdlib"
+        elif isinstance(file, str) and ("site-packages" in file or "dist-packages" in file):
+            why = "library"
+        else:
+            why = "module"
+        yield id(module), why, str(name)
+
+
+def _tasks() -> Iterator[tuple[int, str, str]]:
+    """Yield identity, "task" and the name of its coroutine of each asyncio task that is not done."""
+    tasks = sys.modules.get("asyncio.tasks")
+    for known in ("_scheduled_tasks", "_all_tasks"):
+        try:
+            alive = list(getattr(tasks, known, ()))
+        except RuntimeError:  # it changed while we looked
+            continue
+        for task in alive:
+            coroutine = task.get_coro()
+            yield id(task), "task", str(getattr(coroutine, "__qualname__", "?"))
