@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -59,8 +60,11 @@ def ask(
 
 @contextlib.contextmanager
 def started(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Yield a process of perfkit's lab, once it says that it is ready."""
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=env)
+    """Yield a process of perfkit's lab, once it says that it is ready; it may not have failed inside when it ends."""
+    complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read and closed at the end
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", *command], stdout=subprocess.PIPE, stderr=complaints, text=True, env=env
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -76,6 +80,12 @@ def started(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Run
                 process.wait()
         assert process.stdout is not None
         process.stdout.close()
+        with complaints:
+            complaints.seek(0)
+            said = complaints.read()
+            # The fault `descriptors` is to be noticed, also by the interpreter.
+            said = re.sub(r".*ResourceWarning: unclosed file <_io.FileIO name='/dev/null'.*", "", said)
+    assert not re.search(r"Traceback|Exception|Warning|Error", said), said
 
 
 @contextlib.contextmanager

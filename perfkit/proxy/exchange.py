@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from perfkit.proxy import faults
 from perfkit.proxy.chunked import LAST_CHUNK, chunk
-from perfkit.proxy.pool import AcquireFailed, AcquireTimeout, ConnectFailed, Pool, PooledConnection, State, Ticket
+from perfkit.proxy.pool import Pool, Ticket
+from perfkit.proxy.pooled import AcquireFailed, AcquireTimeout, ConnectFailed, PooledConnection, State
 from perfkit.proxy.request import IDEMPOTENT, Request
 from perfkit.proxy.response import Response
 

@@ -260,20 +260,20 @@ def notify(exchange: "Exchange") -> None:
 
 
 class PageCache:
-    """Pages by request, at most `limit` of them, the oldest dropped first."""
+    """Pages by request, at most `maxsize` of them, the oldest dropped first."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, maxsize: int) -> None:
+        self.maxsize = maxsize
         self.pages: dict[int, bytes] = {}
 
     def put(self, exchange: "Exchange") -> None:
         """Keep a rendered page."""
-        if len(self.pages) >= self.limit:
+        if len(self.pages) >= self.maxsize:
             del self.pages[next(iter(self.pages))]
         self.pages[exchange.number] = bytes(_size_bytes["warming_cache"])
 
 
-PAGES = PageCache(limit=20_000)
+PAGES = PageCache(maxsize=20_000)
 
 
 # Switching --------------------------------------------------------------------------------------

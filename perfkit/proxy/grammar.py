@@ -35,8 +35,8 @@ def whole_field_named(*names: str) -> re.Pattern[bytes]:
     return re.compile(rb"\r\n(?:" + "|".join(map(re.escape, names)).encode() + rb"):[^\r]*+", re.IGNORECASE)
 
 
-LENGTH = re.compile(rb"\d{1,18}")
-"""Content-Length: digits only. 18 of them: no list, no sign, no overflow anywhere downstream."""
+LENGTH_DIGITS = 18
+"""Content-Length: digits only. So many at most: no list, no sign, no overflow anywhere downstream."""
 
 HOST = re.compile(rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::\d{0,5})?")
 """Host: a name or address and an optional port; no user, no path, not empty."""

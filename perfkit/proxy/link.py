@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from perfkit.proxy.chunked import BadChunk, ChunkedReader
-from perfkit.proxy.pool import ConnectFailed, Pool, PooledConnection
+from perfkit.proxy.pool import Pool
+from perfkit.proxy.pooled import ConnectFailed, PooledConnection
 from perfkit.proxy.response import BadResponse, Response, read_response
 
 if TYPE_CHECKING:

@@ -111,27 +111,48 @@ def read_request(data: bytes, limits: HeadLimits) -> tuple[Request, int] | None:
 def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
     """Fill in `request` from the fields that mean something to a proxy."""
     hosts = 0
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    options: list[bytes] = []
-    upgrade = False
-    parents: list[bytes] = []
-    cut = False
+    more: list[tuple[bytes, bytes]] | None = None
     kept = b""
     for raw_name, value in asked:
         name = raw_name.lower()
         if name == b"host":
             hosts += 1
             request.host = value.rstrip(b" \t")
-            continue
+        elif value == b"keep-alive" and not kept and name == b"connection" and request.minor:
+            kept = raw_name
+        else:
+            more = more or []
+            more.append((name, value))
+    if hosts != 1:
+        if hosts or request.minor:
+            raise Refused(400, "exactly one Host field is required")
+        request.has_host_field = False
+    elif request.host not in _hosts_seen:
+        _check_host(request.host)
+    if more is not None:
+        _interpret_more(request, more)
+    elif kept:
+        # The most frequent of all, and it says nothing. Alone, it can be cut out without a search, if spelt as usual.
+        fewer = request.fields.replace(b"\r\n%b: keep-alive" % kept, b"")
+        request.fields = fewer if len(fewer) < len(request.fields) else _CUT.sub(b"", request.fields)
+    if not request.trace_id:
+        request.trace_id, request.span_id = new_ids()
+        # State belongs to the parent it came with; without a valid one it may not be passed on.
+        if b"racestate" in request.fields:
+            request.fields = _CUT_STATE.sub(b"", request.fields)
+
+
+def _interpret_more(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
+    """Fill in what the less frequent fields say, and cut out those that are not passed on."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    options: list[bytes] = []
+    parents: list[bytes] = []
+    upgrade = False
+    for name, value in asked:
         if name == b"content-length":
             lengths.append(value.rstrip(b" "))
-            continue
-        if value == b"keep-alive" and not kept and name == b"connection" and request.minor:
-            kept = raw_name
-            continue
-        cut = True
-        if name == b"connection":
+        elif name == b"connection":
             options += [option.strip(b" \t").lower() for option in value.split(b",")]
         elif name == b"traceparent":
             parents.append(value.rstrip(b" \t"))
@@ -151,33 +172,27 @@ def _interpret(request: Request, asked: list[tuple[bytes, bytes]]) -> None:
             request.max_forwards = int(value) if re.fullmatch(rb"\d{1,9}[ \t]*", value) else None
         elif b"_" in name:
             raise Refused(400, "a field name imitates a framing field")
-    if hosts != 1:
-        if hosts or request.minor:
-            raise Refused(400, "exactly one Host field is required")
-        request.has_host_field = False
-    elif grammar.HOST.fullmatch(request.host) is None:
-        raise Refused(400, "malformed Host")
     if lengths or codings:
         _frame(request, lengths, codings)
-    if kept and not cut:
-        # The most frequent of all, and it says nothing. Alone, it can be cut out without a search, if spelt as usual.
-        fewer = request.fields.replace(b"\r\n%b: keep-alive" % kept, b"")
-        cut = len(fewer) == len(request.fields)
-        request.fields = fewer
-    if cut:
-        request.fields = _CUT.sub(b"", request.fields)
-        if options:
-            _apply_connection(request, options, upgrade=upgrade)
-    if parents:
-        known = continued(parents[0]) if len(parents) == 1 else None
-        if known is not None:
-            request.trace_id, request.trace_flags = known
-            request.span_id = new_span_id()
-            return
-    request.trace_id, request.span_id = new_ids()
-    # State belongs to the parent it came with; without a valid one it may not be passed on.
-    if b"racestate" in request.fields:
-        request.fields = _CUT_STATE.sub(b"", request.fields)
+    request.fields = _CUT.sub(b"", request.fields)
+    if options:
+        _apply_connection(request, options, upgrade=upgrade)
+    if len(parents) == 1 and (known := continued(parents[0])) is not None:
+        request.trace_id, request.trace_flags = known
+        request.span_id = new_span_id()
+
+
+_hosts_seen: set[bytes] = set()
+_HOSTS_KEPT = 256
+
+
+def _check_host(host: bytes) -> None:
+    """Refuse a malformed Host; well-formed ones, of which a server has few, are known the next time."""
+    if grammar.HOST.fullmatch(host) is None:
+        raise Refused(400, "malformed Host")
+    if len(_hosts_seen) >= _HOSTS_KEPT:
+        _hosts_seen.clear()
+    _hosts_seen.add(host)
 
 
 def _frame(request: Request, lengths: list[bytes], codings: list[bytes]) -> None:
@@ -197,7 +212,7 @@ def _frame(request: Request, lengths: list[bytes], codings: list[bytes]) -> None
             raise Refused(400 if names.count(b"chunked") > 1 else 501, "the only transfer coding known is chunked")
         request.chunked = True
         return
-    if len(lengths) > 1 or grammar.LENGTH.fullmatch(lengths[0]) is None:
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > grammar.LENGTH_DIGITS:
         raise Refused(400, "malformed Content-Length")
     request.length = int(lengths[0])
     if lengths[0][:1] == b"0" and len(lengths[0]) > 1:

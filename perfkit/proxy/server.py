@@ -129,6 +129,9 @@ class Proxy:
         for pool in [*self.pools.values(), *self._retired]:
             pool.close()
             self._connectors[pool].cancel()
+            for connection in list(pool.connections.values()):
+                if connection.link is not None:
+                    connection.link.close()
         await asyncio.sleep(0)
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from perfkit.proxy.pool import ConnectFailed, Pool, PooledConnection, PoolSettings
+from perfkit.proxy.pool import Pool, PoolSettings
+from perfkit.proxy.pooled import ConnectFailed, PooledConnection
 
 
 class FakeTimer:

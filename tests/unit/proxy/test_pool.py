@@ -2,13 +2,13 @@
 
 import pytest
 
-from perfkit.proxy.pool import (
+from perfkit.proxy.pool import PoolSettings
+from perfkit.proxy.pooled import (
     AcquireTimeout,
     ConnectFailed,
     IllegalTransition,
     PoolClosed,
     PooledConnection,
-    PoolSettings,
     State,
 )
 from tests.unit.proxy.fakes import Borrower, PoolLab
@@ -208,6 +208,15 @@ class TestKeepAliveCheck:
         lab.clock.advance(31)
         connection.link.checks.pop()(False)
         assert lab.pool.snapshot().closed_by == {"keepalive": 1}
+
+    def test_one_that_says_nothing_is_closed_after_as_long_as_connecting_may_take(self) -> None:
+        lab = PoolLab(maximum_size=1, minimum_idle=1, keepalive_s=30, housekeeping_s=5, connect_timeout_s=2)
+        connection = lab.connect()
+        lab.clock.advance(31)
+        lab.clock.advance(3)
+        assert lab.pool.snapshot().closed_by == {"keepalive": 1}
+        connection.link.checks.pop()(True)
+        assert connection.state is State.CLOSING
 
     def test_an_answer_that_comes_after_the_end_changes_nothing(self) -> None:
         lab = PoolLab(maximum_size=1, minimum_idle=1, keepalive_s=30, housekeeping_s=5)
