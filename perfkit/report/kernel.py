@@ -76,7 +76,7 @@ class Execution:
             # nbclient cleans up only after kernels that it made, unless told so.
             await client.async_execute(env=environment, cleanup_kc=True)
         except CellExecutionError as error:
-            return f"{error.ename}: {error.evalue}"
+            return shown_error(notebook) or f"{error.ename}: {error.evalue}"
         except CellTimeoutError:
             return f"a cell took longer than {CELL_TIMEOUT_S} seconds"
         except DeadKernelError:
