@@ -136,7 +136,7 @@ class _Cursor:
         """Return the next numbers; valid while the file is open."""
         size = np.dtype(dtype).itemsize * count
         # Bytes rather than a view: a view that is left over would keep the file from being closed.
-        values = np.frombuffer(self._content[self._at : self._at + size], dtype)
+        values: NDArray[Any] = np.frombuffer(self._content[self._at : self._at + size], dtype)
         self._at += size
         return values
 

@@ -29,7 +29,8 @@ from _thread import get_ident
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from contextlib import suppress
-from itertools import accumulate, chain, filterfalse, islice, repeat
+from itertools import accumulate, chain, filterfalse, repeat
+from operator import sub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Recorder:
         try:
             while True:
                 began_ns = time.thread_time_ns()
-                finished = next(walk, None) is None
+                finished = next(walk, self) is self
                 took_ns = time.thread_time_ns() - began_ns
                 longest_ns, cost_ns = max(longest_ns, took_ns), cost_ns + took_ns
                 if finished:
@@ -428,6 +429,7 @@ async def _asynchronous() -> Any:
 
 
 _coroutine_ = _coroutine()
+_namespace_of: Callable[[Any], Any] = _MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
 _SUSPENDED = {
     type(each for each in ()): "gi_frame",
     type(_coroutine_): "cr_frame",
@@ -537,7 +539,7 @@ class Walk:
         counts = array("q", map(sys.getrefcount, part))
         if issubclass(kind, type):
             ours = [(each in self._counted) + (each in self._kinds) for each in part]
-            counts = array("q", map(int.__sub__, counts, ours))
+            counts = array("q", map(sub, counts, ours))
         return array("i", [count - _BASE if count < _IMMORTAL else -1 for count in counts])
 
     def _objects(self, known: Kind, kind: type, part: list[Any], counts: array[int]) -> None:
@@ -777,7 +779,7 @@ class Walk:
 
     def _of_module(self, module: Any) -> dict[int, int]:
         """Return the label of a module's namespace, and note that it is one."""
-        space = _MODULE.__dict__["__dict__"].__get__(module)
+        space = _namespace_of(module)
         if type(space) is dict:
             self._namespaces.add(id(space))
             return {id(space): self._is_dict}
@@ -975,7 +977,7 @@ def _modules() -> Iterator[tuple[int, str, str]]:
     for name, module in list(sys.modules.items()):
         if not isinstance(module, _MODULE):
             continue
-        file = _MODULE.__dict__["__dict__"].__get__(module).get("__file__")
+        file = _namespace_of(module).get("__file__")
         if name != "__main__" and name.partition(".")[0] in standard:
             why = "stdlib"
         elif isinstance(file, str) and ("site-packages" in file or "dist-packages" in file):
