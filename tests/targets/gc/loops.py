@@ -6,6 +6,7 @@ the loop; the answer is one line of JSON. Ends when input ends.
 """
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -68,7 +69,8 @@ def ready():
 
 def block(seconds):
     loop.call_soon_threadsafe(time.sleep, float(seconds))
-    return time.monotonic_ns()
+    # By then it is blocked, and has been asked.
+    time.sleep(0.1)
 
 
 def more(tasks):
@@ -79,13 +81,13 @@ def more(tasks):
 
 
 def look():
-    """What is in the loop, asked in the loop, after everything that waited in it."""
     done = threading.Event()
     found = {}
 
     def here():
-        found["ready"] = [str(each) for each in getattr(loop, "_ready", ())]
-        found["timers"] = len([each for each in getattr(loop, "_scheduled", ()) if "sleep" not in str(each)])
+        waiting = [*getattr(loop, "_ready", ()), *getattr(loop, "_scheduled", ())]
+        found["of_the_probe"] = [str(each) for each in waiting if "perfkit" in str(each)]
+        found["gc_callbacks"] = len(gc.callbacks)
         done.set()
 
     loop.call_soon_threadsafe(here)
