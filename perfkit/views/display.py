@@ -131,6 +131,9 @@ class Badge:
         return f'<span class="pk-badge pk-{known}">{escape(self.verdict)}</span>'
 
 
+_LONG = 48
+"""Characters from which on a text gets a column of some width."""
+
 Cell = str | None | Place | Chain | Bar | Estimate | Spark | Badge
 
 
@@ -187,10 +190,12 @@ class PlainTable:
 
 
 def _html(cell: Cell) -> str:
-    """Return a cell as HTML."""
+    """Return a cell as HTML; long texts say so, because they need room."""
     if cell is None:
         return UNKNOWN
-    return escape(cell) if isinstance(cell, str) else cell.html()
+    if isinstance(cell, str):
+        return f'<span class="pk-long">{escape(cell)}</span>' if len(cell) > _LONG else escape(cell)
+    return cell.html()
 
 
 def _text(cell: Cell) -> str:
