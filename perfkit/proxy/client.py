@@ -67,6 +67,9 @@ class ClientConnection(asyncio.Protocol):
         self._descriptor = transport.get_extra_info("socket").fileno()
         self._proxy.clients.add(self)
         self._proxy.stats.connections_total += 1
+        if len(self._proxy.clients) > self._proxy.limits.connections:
+            self._refuse(Refused(503, "too many connections"))
+            return
         self.deadline = self._proxy.now + self._proxy.timeouts.idle_s
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -447,6 +450,8 @@ class ClientConnection(asyncio.Protocol):
             exchange.abandon("slow")
             self._exchange = None
             self._transport.abort()
+        elif exchange is not None and self._state == _BODY and self.reading_paused:
+            self.fail(exchange, 504, "the upstream did not take the body in time")
         elif self._state == _BODY:
             self._refuse(Refused(408, "the body of the request did not arrive in time"))
         elif exchange is not None:

@@ -28,12 +28,13 @@ class BadConfig(PerfkitError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes beyond which a request is refused."""
+    """Sizes beyond which a request, or a connection, is refused."""
 
     target_bytes: int = 8_192
     head_bytes: int = 16_384
     fields: int = 100
     body_bytes: int = 64 * 1024 * 1024
+    connections: int = 10_000
 
     @property
     def head(self) -> HeadLimits:

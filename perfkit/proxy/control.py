@@ -83,6 +83,11 @@ class Control:
     def _change_settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some settings of the running process; `pool` changes the pools of all upstreams."""
         config = self._proxy.config
+        if unknown := changes.keys() - {"forwarding", "limits", "timeouts", "pool"}:
+            raise BadConfig(min(unknown), "cannot be changed here", "Known: forwarding, limits, timeouts, pool.")
+        for name in changes.keys() - {"forwarding"}:
+            if not isinstance(changes[name], Mapping):
+                raise BadConfig(name, "is not a table")
         tree: dict[str, Any] = {
             "proxy": {"forwarding": changes.get("forwarding", config.forwarding)},
             "limits": {**asdict(config.limits), **changes.get("limits", {})},
@@ -93,8 +98,6 @@ class Control:
             },
             "routes": [{f.name: getattr(route, f.name) for f in fields(route)} for route in config.routes],
         }
-        if unknown := changes.keys() - {"forwarding", "limits", "timeouts", "pool"}:
-            raise BadConfig(min(unknown), "cannot be changed here", "Known: forwarding, limits, timeouts, pool.")
         changed = Config.from_mapping(tree)
         self._proxy.reload(
             replace(

@@ -359,3 +359,30 @@ def test_a_path_without_a_route_is_answered_404_and_the_connection_kept(origin: 
     with proxy(tmp_path, origin.port, routes=[{"upstream": "app", "prefix": "/api"}]) as running:
         refused = b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n"
         assert answers(running.port, refused * 3 + get("/api"), 4) == ["404", "404", "404", "200"]
+
+
+def test_more_clients_than_allowed_are_refused(origin: Running, tmp_path: Path) -> None:
+    with proxy(tmp_path, origin.port, limits={"connections": 2}) as running:
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(socket.create_connection(("127.0.0.1", running.port)))
+            while running.stats()["clients"] < 2:
+                pass
+            assert answers(running.port, b"", 1) == ["503"]
+        while running.stats()["clients"]:
+            pass
+        assert ask(running.port, "GET", "/")[0] == 200
+
+
+def test_an_upstream_that_does_not_take_the_body_is_answered_504(scripted: Scripted, before_scripted: Running) -> None:
+    gone = threading.Event()
+    scripted.script = lambda *_: gone.wait(10) and False
+    with socket.create_connection(("127.0.0.1", before_scripted.port), timeout=5) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n")
+        connection.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1_000):
+                connection.sendall(b"a" * 65_536)
+        connection.settimeout(5)
+        assert connection.recv(100).startswith(b"HTTP/1.1 504 ")
+    gone.set()

@@ -4,8 +4,10 @@ import runpy
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import h11
 import pytest
 
 from tests.proxy_processes import NGINX, Recorder, Running, nginx, outcome, proxy, recorder
@@ -90,3 +92,61 @@ def test_a_body_that_turns_bad_later_never_ends_for_the_upstream(front: tuple[st
     while not (words := seen.take()):
         pass
     assert words == ["POST+TE+PART"]
+
+
+PIECES = [
+    b" ",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b":",
+    b"\0",
+    b"\t",
+    b"chunked",
+    b"Content-Length: 5\r\n",
+    b"0\r\n\r\n",
+    b"\xff",
+    b",",
+    b";",
+    b"GET ",
+]
+
+
+def mutated(random: Random) -> bytes:
+    """Return a request of the table, changed in a few places, with a plain one behind it."""
+    raw = bytearray(random.choice(CASES).raw[:600])
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(len(raw) + 1)
+        raw[at : at + random.randint(0, 3)] = random.choice(PIECES)
+    return bytes(raw) + b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_sent_only_clean_requests_reach_the_upstream(seed: int, tmp_path: Path) -> None:
+    random = Random(seed)
+    with recorder() as upstream, proxy(tmp_path, upstream.port, timeouts={"header_s": 0.2, "body_s": 0.2}) as running:
+        for _ in range(150):
+            with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+                raw = mutated(random)
+                connection.sendall(raw)
+                got = b""
+                while data := receive(connection):
+                    got += data
+            assert got.startswith(b"HTTP/1.1 "), raw
+        for head in upstream.heads:
+            parser = h11.Connection(h11.SERVER)
+            parser.receive_data(head + b"\r\n")
+            request = parser.next_event()
+            assert isinstance(request, h11.Request), head
+            names = [name for name, _ in request.headers]
+            assert names.count(b"host") == names.count(b"traceparent") == names.count(b"via") == 1, head
+            assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1, head
+        assert running.stats()["pools"]["app"]["in_use"] == 0
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Return the next bytes, or nothing at the end, however it comes."""
+    try:
+        return connection.recv(65_536)
+    except ConnectionResetError:
+        return b""

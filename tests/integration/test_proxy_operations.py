@@ -207,6 +207,8 @@ def test_settings_change_on_the_running_process(origin: Running, tmp_path: Path)
         ("DELETE", "/stats", None, 405, "GET"),
         ("PATCH", "/settings", b'{"pool": {"max_size": 1}}', 400, "maximum_size"),
         ("PATCH", "/settings", b'{"routes": []}', 400, "cannot be changed"),
+        ("PATCH", "/settings", b'{"pool": 3}', 400, "pool: is not a table"),
+        ("PATCH", "/settings", b'{"forwarding": 3}', 400, "not a string"),
         ("PUT", "/faults", b'{"session": true}', 400, "sessions"),
         ("PUT", "/faults", b"[1]", 400, "JSON object"),
         ("PUT", "/faults", b"{", 400, "JSON object"),
