@@ -42,7 +42,8 @@ class Recorder:
         """Start the capture; return both clocks at its start and how long starting took."""
         if getattr(sys.modules.get("tracemalloc"), "is_tracing", lambda: False)():
             raise RuntimeError("the target uses tracemalloc, and two tracers of allocations get into each other's way")
-        if threading._profile_hook is not None:
+        hook = threading._profile_hook
+        if hook is not None and "memray" not in str(getattr(hook, "__module__", "")):
             raise RuntimeError("another profiler is active in the target (threading.setprofile)")
         memray = _import_memray(memray_folder)
         tracker = memray.Tracker(
