@@ -90,7 +90,7 @@ def _note(stream: Stream) -> str | None:
     if stream.start and not (stream.start["asyncio"] or stream.end.get("asyncio") or stream.rows):
         notes.append("The target does not use asyncio.")
     if (step := max((row["looked_at_each"] for row in stream.rows), default=1)) > 1:
-        notes.append(f"Of so many tasks only every {step}th was asked where it waits.")
+        notes.append(f"Of so many tasks only one in {step} was asked where it waits.")
     if longest := stream.end.get("longest_ns"):
         notes.append(f"It used the GIL for at most {longest / 1e6:.1f} ms at a time.")
     return " ".join(notes) or None

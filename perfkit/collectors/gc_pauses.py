@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _PROBE = "gc_events"
+PROBE_FRAME = "[perfkit probe]"
+"""Function of the only frame of collections that ran in the probe's thread: the census collects by hand too."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class GcPauses:
 
         stream = Stream.read(raw.folder)
         stacks = {number: _stack(flat, raw) for row in stream.rows for number, flat in row.get("stacks", ())}
-        pauses = [_pause(event, stacks, raw) for row in stream.rows for event in _in_groups(row.get("events"), WIDTH)]
+        pauses = [
+            _pause(event, stacks, stream.start.get("os_tid"), raw)
+            for row in stream.rows
+            for event in _in_groups(row.get("events"), WIDTH)
+        ]
         counts = [
             {"pid": raw.pid, "at_ns": raw.clock.from_monotonic(at), "count0": count0, "count1": count1,
              "count2": count2, "frozen_objects": None if frozen < 0 else frozen}
@@ -101,9 +107,12 @@ class GcPauses:
         }
 
 
-def _pause(event: list[int], stacks: Mapping[int, int], raw: Raw) -> dict[str, Any]:
-    """Return one row of gc_pauses."""
+def _pause(event: list[int], stacks: Mapping[int, int], our_tid: int | None, raw: Raw) -> dict[str, Any]:
+    """Return one row of gc_pauses; collections in the probe's own thread have a stack that says so."""
     start, pause_ns, generation, manual, stack, collected, uncollectable, os_tid, candidates = event
+    stack_id = stacks.get(stack)
+    if os_tid == our_tid:
+        stack_id = raw.symbols.stack([raw.symbols.frame(PROBE_FRAME, None, None)])
     return {
         "pid": raw.pid,
         "start_ns": raw.clock.from_monotonic(start),
@@ -113,7 +122,7 @@ def _pause(event: list[int], stacks: Mapping[int, int], raw: Raw) -> dict[str, A
         "uncollectable": uncollectable,
         "candidates": None if candidates < 0 else candidates,
         "manual": None if manual < 0 else bool(manual),
-        "stack_id": stacks.get(stack),
+        "stack_id": stack_id,
         "os_tid": os_tid,
     }
 

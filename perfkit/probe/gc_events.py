@@ -182,6 +182,7 @@ class Recorder:
         self._cpu_ns += time.thread_time_ns() - began_ns
         return {
             "monotonic_ns": monotonic_ns(),
+            "os_tid": get_native_id(),
             "unseen": unseen,
             "cost_per_collection_ns": cost_ns,
             "counts_per_s": counts_per_s,

@@ -72,7 +72,7 @@ def test_of_thousands_of_tasks_all_are_counted_and_some_looked_at(tmp_path: Path
         assert sum(int(str(row["tasks"])) for row in waiters) == 20000
         located = [row for row in waiters if row["stack_id"] is not None]
         assert sum(int(str(row["tasks"])) for row in located) == pytest.approx(500, rel=0.1)
-        assert "only every 41th" in str(collected.quality["note"])
+        assert "one in 41" in str(collected.quality["note"])
 
 
 def test_a_target_without_asyncio_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""What each collector costs the target: `python benchmarks/collector_overhead.py [--quick] [--out FILE]`.
+
+One reference proxy, attached to once, serves all windows. A pair is two neighbouring windows, one
+with a collector and one without, in alternating order; the table shows medians over the pairs.
+"wrk" drives the proxy to saturation and gives the ratio of throughput; an open-loop load at a fixed
+rate gives the p99 that users would see. The recorder (py-spy above all) and the load run on the same
+machine: what they take from the target is part of the ratio.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perfkit.attach.session import Session
+from perfkit.attach.target import inspect
+from perfkit.clock import Clock
+from perfkit.collectors import Recording, collectors
+from perfkit.lab import RunningLab, lab
+from perfkit.load.results import decode as decode_load
+from perfkit.scenarios import load as load_scenario
+
+CANDIDATES = ("gc_pauses", "python_memory", "loop_lag", "asyncio_tasks", "process_stats", "pyspy_stacks")
+ALWAYS_ON = ("cpu", "gc", "process")
+RATE_PER_S = 400.0
+SETTLE_S = 0.3
+THROUGHPUT_AT_LEAST = 0.97
+ADDED_P99_AT_MOST_MS = 10.0
+
+
+@contextmanager
+def attached(pid: int) -> Iterator[Any]:
+    """Yield a function that gives a context in which some collectors record the process."""
+    target = inspect(pid)
+    with Session.open(target) as session, tempfile.TemporaryDirectory() as folder:
+        number = 0
+
+        @contextmanager
+        def recording(names: tuple[str, ...]) -> Iterator[None]:
+            nonlocal number
+            with ExitStack() as stack:
+                for name in names:
+                    raw = Path(folder) / str(number) / name
+                    raw.mkdir(parents=True)
+                    collector = collectors()[name]
+                    options = dict(collector.options)
+                    stack.enter_context(
+                        collector.record(
+                            Recording(target, raw, Clock.start(), lambda: session, lambda _text: None, options=options)
+                        )
+                    )
+                number += 1
+                yield
+
+        yield recording
+
+
+def saturate(port: int, window_s: float) -> dict[str, float]:
+    """Return requests per second and the p99 of a closed loop of 32 connections."""
+    command = ["wrk", "-t1", "-c32", f"-d{round(window_s)}s", "--latency", f"http://127.0.0.1:{port}/pages/1"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
+    per_s = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
+    return {"per_s": per_s, "p99_ms": float(number) * scale}
+
+
+def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """Yield name, collectors (none: without) and pair of each window, in the order they run in."""
+    for number in range(rounds):
+        for name, chosen in sets.items():
+            windows = [((), number), (chosen, number)]
+            for which, pair in windows if number % 2 else reversed(windows):
+                yield name, which, pair
+
+
+def at_saturation(running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float) -> Any:
+    """Return `{name: [(with, without), ...]}` of what `saturate` says."""
+    found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
+    saturate(running.proxy_port, window_s)
+    for name, chosen, pair in pairs(rounds, sets):
+        with recording(chosen):
+            time.sleep(SETTLE_S)
+            found[name].setdefault(pair, {})[bool(chosen)] = saturate(running.proxy_port, window_s)
+    return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
+
+
+def in_open_loop(
+    running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, folder: Path
+) -> Any:
+    """Return `{name: [(with, without), ...]}` of the latencies of one load that runs through all windows."""
+    clock = Clock.start()
+    length_s = rounds * len(sets) * 2 * (window_s + 3.0)
+    running.start_load(folder, length_s)
+    time.sleep(2.0)
+    windows = []
+    for name, chosen, pair in pairs(rounds, sets):
+        with recording(chosen):
+            time.sleep(SETTLE_S)
+            began_ns = clock.now_ns()
+            time.sleep(window_s)
+            windows.append((name, bool(chosen), pair, began_ns, clock.now_ns()))
+    running.stop_load()
+    requests = decode_load(folder, clock)["requests"]
+    intended_ns = requests["intended_ns"].to_numpy()
+    latency_ms = requests["latency_ns"].to_numpy() / 1e6
+    found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
+    for name, is_on, pair, began_ns, ended_ns in windows:
+        inside = latency_ms[(intended_ns >= began_ns) & (intended_ns < ended_ns)]
+        p50, p99 = (float(np.quantile(inside, q)) for q in (0.5, 0.99))
+        found[name].setdefault(pair, {})[is_on] = {"requests": len(inside), "p50_ms": p50, "p99_ms": p99}
+    return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
+
+
+def main() -> None:
+    """Run all windows and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about two minutes, for a first impression")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
+    parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
+    parser.add_argument("--only", nargs="*", default=None, help="names of collectors, or always_on")
+    parser.add_argument("--out", type=Path, help="write every window as JSON")
+    given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        parser.error("wrk is not installed: https://github.com/wg/wrk")
+    rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
+    always_on = tuple(name for name, collector in collectors().items() if collector.group in ALWAYS_ON)
+    sets: dict[str, tuple[str, ...]] = {name: (name,) for name in CANDIDATES} | {"always_on": always_on}
+    if given.only:
+        sets = {name: sets.get(name, (name,)) for name in given.only}
+    plain = load_scenario("healthy")
+    scenario = replace(
+        plain,
+        upstream={**plain.upstream, "latency_ms": 1, "jitter_ms": 0},
+        load=replace(plain.load, rate_per_s=RATE_PER_S),
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab(scenario, Path(folder)) as running,
+        attached(running.proxy_pid) as recording,
+    ):
+        closed = at_saturation(running, recording, sets, rounds, window_s)
+        opened = in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")
+    print("| collector | throughput with / without | p99 with, ms | without, ms | added, ms |")
+    print("|---|---|---|---|---|")
+    for name in sets:
+        ratio = statistics.median(on["per_s"] / off["per_s"] for on, off in closed[name])
+        p99_on, p99_off = (statistics.median(pair[side]["p99_ms"] for pair in opened[name]) for side in (0, 1))
+        added = statistics.median(on["p99_ms"] - off["p99_ms"] for on, off in opened[name])
+        print(f"| {name} | {ratio:.3f} | {p99_on:.2f} | {p99_off:.2f} | {added:+.2f} |")
+    print(
+        f"\nalways_on: {', '.join(always_on)}. Held to: throughput >= {THROUGHPUT_AT_LEAST},"
+        f" added p99 <= {ADDED_P99_AT_MOST_MS:g} ms. {rounds} pairs of {window_s:g} s; open loop at {RATE_PER_S:g}/s."
+    )
+    if given.out is not None:
+        result = {"rounds": rounds, "window_s": window_s, "rate_per_s": RATE_PER_S, "always_on": always_on}
+        text = json.dumps({**result, "saturated": closed, "open_loop": opened}, indent=2)
+        given.out.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
