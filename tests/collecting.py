@@ -18,6 +18,18 @@ LOOPS = "../gc/loops.py"
 
 
 @dataclass
+class FakeProbe:
+    """Keeps the rows that a recorder of the probe emits."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    dropped: int = 0
+
+    def emit(self, row: dict[str, Any]) -> None:
+        """Keep a row."""
+        self.rows.append(row)
+
+
+@dataclass
 class Collected:
     """What one collector recorded: rows of each table, decoded when asked for."""
 

@@ -11,6 +11,7 @@ from perfkit.collectors import Raw
 from perfkit.collectors.asyncio_tasks import COLLECTOR
 from perfkit.probe import tasks
 from perfkit.symbols import Symbols
+from tests.collecting import FakeProbe
 
 
 def decode(folder: Path, *rows: dict[str, Any], uses_asyncio: bool = True) -> dict[str, list[dict[str, Any]]]:
@@ -90,11 +91,7 @@ def test_states_are_told_apart() -> None:
 
 
 def test_groups_beyond_the_bound_are_put_together() -> None:
-    class Probe:
-        rows: list[dict[str, Any]] = []
-
-        def emit(self, row: dict[str, Any]) -> None:
-            self.rows.append(row)
+    probe = FakeProbe()
 
     async def main() -> None:
         never = asyncio.get_running_loop().create_future()
@@ -108,7 +105,7 @@ def test_groups_beyond_the_bound_are_put_together() -> None:
 
         waiting = [asyncio.create_task(named(number)) for number in range(500)]
         await asyncio.sleep(0)
-        recorder = tasks.Recorder(Probe())
+        recorder = tasks.Recorder(probe)
         recorder._looked_at = 10
         for _pause in recorder._reading():
             pass
@@ -117,7 +114,7 @@ def test_groups_beyond_the_bound_are_put_together() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
 
     asyncio.run(main())
-    [row] = Probe.rows
+    [row] = probe.rows
     assert sum(group[3] for group in row["groups"]) == 501
     assert len(row["groups"]) <= tasks._MAX_GROUPS + 4
     assert any(group[0] == "[other coroutines]" for group in row["groups"])

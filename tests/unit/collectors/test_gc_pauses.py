@@ -14,6 +14,7 @@ from perfkit.collectors.gc_pauses import COLLECTOR, PROBE_FRAME
 from perfkit.probe import gc_events
 from perfkit.probe.gc_events import Watch
 from perfkit.symbols import Symbols
+from tests.collecting import FakeProbe
 
 OUR_TID = 99
 START: dict[str, Any] = {
@@ -129,14 +130,7 @@ def test_a_collection_is_manual_when_none_was_due(
 
 
 def test_a_full_ring_loses_the_oldest_and_counts_them() -> None:
-    class Probe:
-        dropped = 0
-        rows: list[dict[str, Any]] = []
-
-        def emit(self, row: dict[str, Any]) -> None:
-            self.rows.append(row)
-
-    probe = Probe()
+    probe = FakeProbe()
     recorder = gc_events.Recorder(probe)
     recorder._watch = Watch(room=8)
     info = {"generation": 0, "collected": 0, "uncollectable": 0}

@@ -14,6 +14,7 @@ from perfkit.collectors import Raw
 from perfkit.collectors.loop_lag import COLLECTOR
 from perfkit.probe.loop_lag import Recorder, Watched
 from perfkit.symbols import Symbols
+from tests.collecting import FakeProbe
 
 
 def decode(folder: Path, *rows: dict[str, Any], end: dict[str, Any] | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -66,13 +67,7 @@ def test_a_closed_loop_is_not_asked(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_a_loop_is_not_asked_twice_and_its_stop_is_no_lag(loop: asyncio.AbstractEventLoop) -> None:
-    class Probe:
-        rows: list[dict[str, Any]] = []
-
-        def emit(self, row: dict[str, Any]) -> None:
-            self.rows.append(row)
-
-    recorder = Recorder(Probe())
+    recorder = Recorder(FakeProbe())
     watched = Watched(loop, 0)
     recorder._watched = [watched]
     thread, runs = threading.Thread(target=loop.run_forever), threading.Event()

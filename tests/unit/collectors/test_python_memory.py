@@ -11,6 +11,7 @@ from perfkit.collectors import Raw
 from perfkit.collectors.python_memory import COLLECTOR
 from perfkit.probe import ledger
 from perfkit.symbols import Symbols
+from tests.collecting import FakeProbe
 
 SECOND_NS = 1_000_000_000
 START = {"monotonic_ns": 0, "every_s": 1.0, "no_mallinfo": None, "stopped_ns": 5}
@@ -80,9 +81,6 @@ def test_another_allocator_makes_the_c_librarys_figures_meaningless(monkeypatch:
 def test_a_heap_that_takes_long_to_count_is_counted_rarely() -> None:
     calls = []
 
-    class Probe:
-        def emit(self, row: dict[str, Any]) -> None: ...
-
     def slow() -> tuple[int, int]:
         import time
 
@@ -90,7 +88,7 @@ def test_a_heap_that_takes_long_to_count_is_counted_rarely() -> None:
         time.sleep(0.02)
         return 1, 2
 
-    recorder = ledger.Recorder(Probe())
+    recorder = ledger.Recorder(FakeProbe())
     recorder._mallinfo = slow
     assert "in_use" in recorder._read()
     assert "in_use" not in recorder._read()
