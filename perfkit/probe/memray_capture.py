@@ -46,6 +46,7 @@ class Recorder:
         if hook is not None and "memray" not in str(getattr(hook, "__module__", "")):
             raise RuntimeError("another profiler is active in the target (threading.setprofile)")
         memray = _import_memray(memray_folder)
+        memray.set_log_level(40)  # its warnings would go to the target's standard error
         tracker = memray.Tracker(
             # Compressing at the end would hold up the target; buffered writes would be lost if it is killed.
             destination=memray.FileDestination(file, overwrite=True, compress_on_exit=False),

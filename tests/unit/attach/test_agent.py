@@ -1,0 +1,107 @@
+"""The probe's agent, at the other end of a socket pair."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from perfkit.attach.rendezvous import probe_source
+from perfkit.probe import agent
+
+
+class Recorder:
+    """The recorder's end."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._count = 0
+
+    def ask(self, do: str, name: str, **more: Any) -> dict[str, Any]:
+        """Return the answer, without the rows that came before it."""
+        self._count += 1
+        data = json.dumps({"id": self._count, "do": do, "name": name, **more}).encode()
+        self.connection.sendall(len(data).to_bytes(4, "big") + data)
+        while True:
+            message = self.read()
+            if message.get("id") == self._count:
+                return message
+
+    def read(self) -> dict[str, Any]:
+        """Return the next message."""
+        length = int.from_bytes(self._exactly(4), "big")
+        message: dict[str, Any] = json.loads(self._exactly(length))
+        return message
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            data += self.connection.recv(count - len(data)) or pytest.fail("the agent closed the connection")
+        return data
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    thread = threading.Thread(target=agent.serve, args=(theirs,))
+    thread.start()
+    yield Recorder(ours)
+    ours.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def load(recorder: Recorder) -> None:
+    recorder.ask("load", "echo", source=probe_source("echo").decode())
+
+
+def test_a_question_is_answered(recorder: Recorder) -> None:
+    load(recorder)
+    assert recorder.ask("start", "echo", options={"rows": 0})["value"] == {"rows": 0}
+    assert recorder.ask("call", "echo", arguments={"a": 1})["value"] == {"a": 1}
+    assert recorder.ask("stop", "echo")["value"] == {"dropped": 0}
+
+
+def test_an_error_is_an_answer(recorder: Recorder) -> None:
+    load(recorder)
+    answer = recorder.ask("start", "echo", options={"nonsense": 1})
+    assert answer["error"] == "TypeError"
+    assert "nonsense" in answer["message"]
+
+
+def test_starting_twice_is_an_error(recorder: Recorder) -> None:
+    load(recorder)
+    recorder.ask("start", "echo", options={})
+    assert recorder.ask("start", "echo", options={})["error"] == "RuntimeError"
+
+
+def test_a_recorder_that_does_not_read_costs_rows_not_memory() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(0.0)
+    probe = agent.Probe(theirs)
+    handle = agent.Handle(probe, "rows")
+    for _row in range(200):
+        handle.emit("x" * 100_000)
+    assert 0 < handle.dropped < 200
+    assert handle.dropped == 200 - agent.MAX_WAITING_BYTES // 100_038
+    ours.close()
+    theirs.close()
+
+
+def test_a_recorder_that_breaks_down_says_so(recorder: Recorder) -> None:
+    source = (
+        "class Recorder:\n"
+        "    def __init__(self, probe): self.probe = probe\n"
+        "    def start(self): self.probe.spawn(self.steps())\n"
+        "    def steps(self):\n"
+        "        yield 0.0\n"
+        "        raise ValueError('of itself')\n"
+        "    def stop(self): pass\n"
+    )
+    recorder.ask("load", "bad", source=source)
+    recorder.ask("start", "bad", options={})
+    assert recorder.read() == {"failed": "bad", "error": "ValueError", "message": "of itself"}
+    assert recorder.ask("stop", "bad")["value"] == {"dropped": 0}
