@@ -1,6 +1,6 @@
 """Bytes per CPU sample and the time of the questions asked most, against a list of strings per sample.
 
-    python benchmarks/cpu_store.py [--samples 10000000] [--json FILE]
+    python benchmarks/cpu_store.py [--samples 10000000] [--out FILE]
 
 Synthetic: 20 threads, 3,000 stacks of about 25 frames with a Zipf-like weight, each stack
 lasting some ticks as they do in real recordings. The peer stores each sample's frames as
@@ -153,14 +153,14 @@ def main() -> int:
     """Print the numbers; 1 when one is over its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=10_000_000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result = measure(arguments.samples)
     for name, value in result.items():
         limit = LIMITS.get(name)
         print(f"{name:40} {value:14,.3f}{'' if limit is None else f'   limit {limit:g}'}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     return int(any(result[name] > limit for name, limit in LIMITS.items()))
 
 

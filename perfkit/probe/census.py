@@ -36,7 +36,12 @@ _COLLECT_NS = 100_000_000
 _NS_PER_OBJECT = 150
 """What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
 
-_NAMES = ("maxsize", "max_size", "maxlen", "max_entries", "max_items", "capacity", "_maxsize", "_max_size", "_capacity")
+_WHAT = ("", "size", "len", "length", "entries", "items", "keys", "count", "elements", "objects", "cache_size")
+_NAMES = frozenset({"limit", "capacity", "bound", "cache_size", "size_limit", "item_limit", "entry_limit"}).union(
+    prefix + what for prefix in ("max", "max_", "maximum_") for what in _WHAT
+)
+"""How limits of a container are called. Not max_age, max_bytes, max_retries: those count something else."""
+
 _ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...))))
 _LENGTHS: dict[type, Callable[[Any], int]] = {
     dict: dict.__len__, list: list.__len__, set: set.__len__, deque: deque.__len__, OrderedDict: OrderedDict.__len__,
@@ -650,6 +655,11 @@ def _limit_of(holder: Any) -> int | None:
     except (AttributeError, TypeError):
         return None
     for name, value in attributes.items():
-        if isinstance(name, str) and type(value) is int and value > 0 and name.rpartition("__")[2] in _NAMES:
+        if (
+            isinstance(name, str)
+            and type(value) is int
+            and value > 0
+            and name.rpartition("__")[2].strip("_").lower() in _NAMES
+        ):
             return value
     return None

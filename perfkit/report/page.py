@@ -19,10 +19,10 @@ from perfkit.report.cells import Drawings, Section, sections_of
 from perfkit.report.markup import clean, safe
 from perfkit.report.notebooks import Prepared
 from perfkit.report.redact import Redactor
+from perfkit.units import value_text
 from perfkit.views import charts
 from perfkit.views.flame_graph import asset as flame_asset
 from perfkit.views.flame_graph import script_json
-from perfkit.views.units import value_text
 from perfkit.views.verdict import conclude, evidence_table, findings_table
 
 MARKS = {"fail": "✕", "error": "!", "undecided": "?", "pass": "✓"}

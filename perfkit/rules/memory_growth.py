@@ -13,6 +13,7 @@ from perfkit.analysis.survival import MIN_POINTS, Place, SiteGrowth
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, seconds_text
 
 _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^|\.)\w*(LRU|TTL|LFU)\w*$")
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
@@ -150,9 +151,9 @@ class MemoryGrowth:
                 **shared,
             )
         if rate.estimate < self.gate_bytes_per_s(evidence):
-            title = f"{name} gets longer, but only by {_bytes(rate.estimate)}/s"
+            title = f"{name} gets longer, but only by {bytes_text(rate.estimate)}/s"
             return _finding(evidence, Verdict.PASS, "none", title, "Nothing to do.", confidence=0.9, **shared)
-        by = f"Memory grows by {_bytes(rate.estimate)}/s"
+        by = f"Memory grows by {bytes_text(rate.estimate)}/s"
         if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
             return _finding(
                 evidence,
@@ -203,7 +204,7 @@ class MemoryGrowth:
             Verdict.PASS if fits else Verdict.FAIL,
             "filling",
             f"{_name(held.owner)} is filling: {held.last:,} of at most {held.limit_items:,} items, "
-            f"full in {_seconds(seconds)}" + ("" if fits else ", which is more than fits into memory"),
+            f"full in {seconds_text(seconds)}" + ("" if fits else ", which is more than fits into memory"),
             "Nothing to do: growth ends by itself." if fits else "Lower its limit.",
             confidence=0.9,
             **shared,
@@ -240,7 +241,7 @@ class MemoryGrowth:
                 holder=held,
                 sites=sites,
                 rate=rate,
-                needs=(f"a recording of {_seconds(max(wait, 60))} to see whether it stops",),
+                needs=(f"a recording of {seconds_text(max(wait, 60))} to see whether it stops",),
             )
         return None
 
@@ -253,7 +254,7 @@ class MemoryGrowth:
         rate, sites = anon[0].slope, [each for each in evidence.sites if each.keeps_growing]
         kept = self._mattering((parts.glibc_retained, parts.pymalloc_free), gate)
         if sum(each.slope.estimate for each in kept) >= 0.7 * rate.estimate:
-            title = f"The allocator keeps {_bytes(rate.estimate)}/s of memory that was freed"
+            title = f"The allocator keeps {bytes_text(rate.estimate)}/s of memory that was freed"
             hint = "Try MALLOC_ARENA_MAX=2 or jemalloc; it is not a leak."
             return _finding(evidence, Verdict.PASS, "allocator_retention", title, hint, rate=rate, confidence=0.8)
         flat = evidence.rungs >= MIN_RUNGS and not evidence.types
@@ -263,16 +264,16 @@ class MemoryGrowth:
             return None
         blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
         if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
-            title = f"Memory grows by {_bytes(rate.estimate)}/s outside of Python's objects"
+            title = f"Memory grows by {bytes_text(rate.estimate)}/s outside of Python's objects"
             hint = "Record with memray's native stacks to see which extension allocates it."
             return _finding(evidence, Verdict.FAIL, "native_leak", title, hint, sites=sites, rate=rate, confidence=0.75)
         at = f", most of it at {_at(sites[0].site)}" if sites else ""
-        longer = f"a recording of {_seconds(max(4 * evidence.window_s, 120))}, to see whether it goes on"
+        longer = f"a recording of {seconds_text(max(4 * evidence.window_s, 120))}, to see whether it goes on"
         return _finding(
             evidence,
             Verdict.UNDECIDED,
             "undetermined",
-            f"Memory grows by {_bytes(rate.estimate)}/s{at}; what holds it was not seen",
+            f"Memory grows by {bytes_text(rate.estimate)}/s{at}; what holds it was not seen",
             "Record longer, with the objects, to see what holds it.",
             sites=sites,
             rate=rate,
@@ -294,7 +295,7 @@ class MemoryGrowth:
         if not growing:
             return None
         rate = max((each.slope for each in growing), key=lambda slope: slope.estimate)
-        title = f"The page cache grows by {_bytes(rate.estimate)}/s, the memory of the process does not"
+        title = f"The page cache grows by {bytes_text(rate.estimate)}/s, the memory of the process does not"
         hint = "Nothing to do: the kernel drops it when memory is needed."
         return _finding(evidence, Verdict.PASS, "page_cache", title, hint, rate=rate, confidence=0.8)
 
@@ -312,7 +313,7 @@ class MemoryGrowth:
             evidence,
             Verdict.PASS,
             "none",
-            "Memory does not grow" if looked else f"Memory grows by less than {_bytes(gate)}/s",
+            "Memory does not grow" if looked else f"Memory grows by less than {bytes_text(gate)}/s",
             "Nothing to do.",
             measured=max(anon.slope.estimate, 0.0) if anon is not None and not evidence.traced else None,
             confidence=0.95 if looked and evidence.moments >= MIN_POINTS else 0.8,
@@ -544,24 +545,3 @@ def _name(owner: Sequence[str], otherwise: str = "a container") -> str:
 def _short(type_: str) -> str:
     """Return the last part of a dotted type."""
     return type_.rpartition(".")[2]
-
-
-def _bytes(amount: float) -> str:
-    """Return bytes for reading, in decimal units.
-
-    >>> _bytes(612_000)
-    '0.61 MB'
-    """
-    return f"{amount / 1e6:.2g} MB" if amount >= 1e5 else f"{amount / 1e3:.2g} kB"
-
-
-def _seconds(amount: float) -> str:
-    """Return a length of time for reading.
-
-    >>> _seconds(5400)
-    '1.5 h'
-    """
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if amount >= size:
-            return f"{amount / size:.2g} {unit}"
-    return f"{amount:.0f} s"

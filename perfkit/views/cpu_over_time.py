@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
+from perfkit.units import three_digits
 from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
 from perfkit.views.selection import chosen_pid
-from perfkit.views.units import three_digits
 
 if TYPE_CHECKING:
     import altair as alt

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from perfkit.views.units import UNKNOWN
+from perfkit.units import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

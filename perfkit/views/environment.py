@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, count_text, seconds_text
 from perfkit.views.display import Cell, PlainTable
-from perfkit.views.units import bytes_text, count_text, seconds_text
 
 _HOST = {"system": "system", "machine": "machine", "kernel": "kernel", "cores": "CPU cores", "cpu": "CPU model"}
 """Keys of the manifest's host that may be shown; everything else (names, paths) stays out of reports."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from perfkit.analysis.stacks import tree_of
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, percent_text, seconds_text
 from perfkit.views.display import Bar, Cell, Place, PlainTable
-from perfkit.views.units import bytes_text, percent_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd

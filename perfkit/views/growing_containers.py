@@ -1,9 +1,9 @@
 """Who holds what grows?"""
 
 from perfkit.profile import Profile
+from perfkit.units import count_text, three_digits
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable, Spark
 from perfkit.views.selection import chosen_pid, chosen_warmup_s, evidence
-from perfkit.views.units import count_text, three_digits
 
 _GROWTH = """
 with kept as (select * from container_sizes where pid = $pid and at_ns >= $warmup_ns)

@@ -1,9 +1,9 @@
 """Which types have more and more objects?"""
 
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, count_text, three_digits
 from perfkit.views.display import Bar, Cell, Note, Place, PlainTable, Spark
 from perfkit.views.selection import chosen_pid, chosen_warmup_s, evidence
-from perfkit.views.units import bytes_text, count_text, three_digits
 
 _GROWTH = """
 with kept as (select * from object_census where pid = $pid and at_ns >= $warmup_ns),

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from perfkit.analysis.survival import LiveHeap, Place, live_heap
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, bytes_unit
 from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.selection import chosen_pid
-from perfkit.views.units import bytes_text, bytes_unit
 
 if TYPE_CHECKING:
     import altair as alt

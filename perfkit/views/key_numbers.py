@@ -1,9 +1,9 @@
 """The numbers that a reader asks for first."""
 
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
 from perfkit.views.display import Cell, Note, PlainTable
 from perfkit.views.selection import chosen_pid
-from perfkit.views.units import bytes_text, count_text, percent_text, seconds_text, three_digits
 
 _REQUESTS = """
 select count(*) as requests, quantile_disc(latency_ns, [0.5, 0.95, 0.99]) as q,

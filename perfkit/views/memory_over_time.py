@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, bytes_unit
 from perfkit.views.charts import line_legend, present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import m4
 from perfkit.views.selection import chosen_pid, chosen_warmup_s
-from perfkit.views.units import bytes_text, bytes_unit
 
 if TYPE_CHECKING:
     import altair as alt

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from perfkit.findings import Finding, Verdict
+from perfkit.units import percent_text
 from perfkit.views.display import Badge, Cell, Note, PlainTable
-from perfkit.views.units import percent_text
 
 
 def open_questions(findings: Sequence[Finding]) -> PlainTable | Note:

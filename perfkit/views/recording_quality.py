@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from perfkit.profile import Profile
+from perfkit.units import UNKNOWN, count_text, percent_text, seconds_text
 from perfkit.views.display import Cell, Note, PlainTable
-from perfkit.views.units import UNKNOWN, count_text, percent_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd

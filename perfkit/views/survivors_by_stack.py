@@ -2,9 +2,9 @@
 
 from perfkit.analysis.survival import places
 from perfkit.profile import Profile
+from perfkit.units import bytes_text, count_text, percent_text
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable
 from perfkit.views.selection import chosen_pid, chosen_warmup_s
-from perfkit.views.units import bytes_text, count_text, percent_text
 
 _SURVIVORS = """
 with survivors as (

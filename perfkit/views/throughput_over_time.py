@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
+from perfkit.units import count_text, percent_text, three_digits
 from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import step_s
-from perfkit.views.units import count_text, percent_text, three_digits
 
 if TYPE_CHECKING:
     import altair as alt

@@ -6,8 +6,8 @@ from html import escape
 from typing import Any
 
 from perfkit.findings import Finding, Verdict
+from perfkit.units import percent_text, value_text
 from perfkit.views.display import Badge, Cell, Chain, Estimate, Place, PlainTable
-from perfkit.views.units import percent_text, value_text
 
 _WORST_FIRST = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
 
