@@ -856,6 +856,19 @@ class Walk:
         """Note which types a list and this set refer to; their reference counts are read less these."""
         self._counted = kinds
 
+    def static_types(self) -> None:
+        """Write the types that are part of the interpreter or a library, which the collector does not list."""
+        waiting: list[type] = [object]
+        found: dict[int, Any] = {}
+        while waiting:
+            kind = waiting.pop()
+            if id(kind) not in found:
+                found[id(kind)] = kind
+                waiting += type.__subclasses__(kind)
+        static = {number: kind for number, kind in found.items() if not gc.is_tracked(kind)}
+        self.roots([(number, "native", type_name(kind)) for number, kind in static.items()])
+        self._note(static)
+
     def frames(self) -> None:
         """Write the frames that are being executed, by any thread but ours."""
         part: list[Any] = []
@@ -941,6 +954,7 @@ def _walk(write: Callable[[Any], None], max_objects: int, *, in_copy: bool) -> I
     del groups
     walk.roots(_modules())
     walk.roots(_tasks())
+    walk.static_types()
     walk.frames()
     walk.count(frozenset(kind for kind, _objects in order))
     for kind, group in order:
@@ -988,7 +1002,7 @@ def _modules() -> Iterator[tuple[int, str, str]]:
 
 
 def _tasks() -> Iterator[tuple[int, str, str]]:
-    """Yield identity, "task" and the name of its coroutine of each asyncio task that is not done."""
+    """Yield identity and name of asyncio's tasks that are not done; of their coroutines also why they are told."""
     tasks = sys.modules.get("asyncio.tasks")
     for known in ("_scheduled_tasks", "_all_tasks"):
         try:
@@ -997,4 +1011,6 @@ def _tasks() -> Iterator[tuple[int, str, str]]:
             continue
         for task in alive:
             coroutine = task.get_coro()
-            yield id(task), "task", str(getattr(coroutine, "__qualname__", "?"))
+            name = str(getattr(coroutine, "__qualname__", "?"))
+            yield id(task), "", name
+            yield id(coroutine), "task", name
