@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := out/demo
+SAMPLES := healthy heap_leak_sessions
 
-.PHONY: demo test lint check bench samples clean
+.PHONY: demo test lint check bench samples sample_runs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -26,22 +27,35 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	.ci/system-packages
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 check: lint test
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
 
+# Committed recordings and the reports over them. Record on a quiet machine.
 samples: $(VENV)/ready
-	$(BIN)/python -m perfkit.samples
+	set -e; for name in $(SAMPLES); do \
+	    rm -rf profiles/$$name; \
+	    $(BIN)/perfkit record --scenario $$name -o profiles/$$name; \
+	done
+	PERFKIT_GOLDEN=write $(BIN)/python -m pytest -q tests/golden
+	$(MAKE) sample_runs
+
+sample_runs: $(VENV)/ready
+	set -e; for name in $(SAMPLES); do for notebook in $(basename $(notdir $(wildcard notebooks/*.ipynb))); do \
+	    run=sample_runs/$$notebook--$$name; mkdir -p $$run; \
+	    $(BIN)/perfkit check profiles/$$name --json >$$run/findings.json || test $$? -eq 1; \
+	    $(BIN)/perfkit report profiles/$$name --notebook $$notebook -o $$run/report.html --quiet; \
+	done; done
 
 clean:
 	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache

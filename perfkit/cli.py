@@ -176,21 +176,42 @@ def check(ctx: click.Context, profile_dir: Path, rule: str | None, as_json: bool
     metavar="FILE.html",
     help="Where to write.  [default: DIR/report.html beside it]",
 )
+@click.option(
+    "--static", is_flag=True, help="Pictures for charts, for places that forbid scripts; needs perfkit[static]."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @_JSON
+@click.pass_context
 def report(
-    profile_dir: Path, notebook: str, parameters: tuple[str, ...], output: Path | None, quiet: bool, as_json: bool
+    ctx: click.Context,
+    profile_dir: Path,
+    notebook: str,
+    parameters: tuple[str, ...],
+    output: Path | None,
+    static: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Run a notebook over a profile and write one HTML file that opens anywhere, without a network."""
+    """Run a notebook over a profile and write one HTML file that opens anywhere, without a network.
+
+    Exit code 1 when the notebook raised: the report is written all the same and says so.
+    """
     from perfkit.decode import open_profile
-    from perfkit.report import render
+    from perfkit.report import NotebookFailed, render
     from perfkit.terminal import TerminalProgress
 
     progress = TerminalProgress(quiet=quiet)
     profile = open_profile(profile_dir)
+    failed: NotebookFailed | None = None
     with progress.stage(f"running {notebook}", None):
-        file = render(profile.path, notebook, _pairs(parameters), output)
-    click.echo(json.dumps({"report": str(file)}) if as_json else str(file))
+        try:
+            file = render(profile.path, notebook, _pairs(parameters), output, static=static)
+        except NotebookFailed as error:
+            failed, file = error, error.report
+    click.echo(json.dumps({"report": str(file), "error": failed and failed.reason}) if as_json else str(file))
+    if failed is not None:
+        click.echo(f"perfkit: {failed}", err=True)
+        ctx.exit(FINDINGS)
 
 
 @main.command()
