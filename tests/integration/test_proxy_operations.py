@@ -68,6 +68,31 @@ def test_a_slow_reader_costs_no_memory(framing: str, origin: Running, tmp_path: 
         assert running.rss_bytes() - before < 4 * MIB
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_many_slow_readers_cost_little_each_and_get_what_was_sent(
+    framing: str, origin: Running, tmp_path: Path
+) -> None:
+    size, clients = 8 * MIB, 30
+    path = f"/?size_bytes={size}&framing={framing}"
+    with proxy(tmp_path, origin.port) as running, contextlib.ExitStack() as stack:
+        status, whole = ask(running.port, "GET", path)
+        assert (status, len(whole)) == (200, size)
+        before = running.rss_bytes()
+        readers = [http.client.HTTPConnection("127.0.0.1", running.port, timeout=20) for _ in range(clients)]
+        for reader in readers:
+            stack.callback(reader.close)
+            reader.request("GET", path)
+        moved = -1
+        while moved != (moved := running.stats()["response_body_bytes_total"]):
+            time.sleep(0.1)  # until nothing moves any more
+        assert running.rss_bytes() - before < clients * 450_000
+        for reader in readers:
+            assert reader.getresponse().read() == whole
+            reader.request("GET", "/?size_bytes=5")
+            assert len(reader.getresponse().read()) == 5
+        assert running.stats()["pools"]["app"]["in_use"] == 0
+
+
 def test_a_slow_upstream_costs_no_memory(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as slow, proxy(tmp_path, slow.getsockname()[1]) as running:
         before = running.rss_bytes()
