@@ -99,7 +99,10 @@ def is_untouched(running_: Running, before: dict[str, Any], *, memray: bool = Fa
     after = running_.look()
     if memray:
         new = sorted(set(after["descriptors"]) - set(before["descriptors"]))
-        places = {Path(f"/proc/{running_.target.pid}/fd/{number}").readlink() for number in new}
+        try:
+            places = {Path(f"/proc/{running_.target.pid}/fd/{number}").readlink() for number in new}
+        except FileNotFoundError:  # closed since: not settled yet
+            return False
         if len(new) == 2 and len(places) == 1 and str(*places).startswith("pipe:"):
             after["descriptors"] = before["descriptors"]
     return tracer_of(running_.target.pid) == 0 and after == before

@@ -102,7 +102,7 @@ class ObjectCensus:
             "lost": end.get("dropped", 0),
             "stopped_ns": start.get("stopped_ns"),
             "cost_ns": end.get("cost_ns", sum(rung["cost_ns"] for rung in rungs)),
-            "note": _note(rungs, end),
+            "note": _note(rungs, end, expected),
         }
         return {
             "object_census": OBJECT_CENSUS.from_rows(census),
@@ -145,7 +145,7 @@ def _containers(rungs: list[dict[str, Any]], at_ns: Mapping[int, int], pid: int)
     ]  # fmt: skip
 
 
-def _note(rungs: list[dict[str, Any]], end: Mapping[str, Any]) -> str | None:
+def _note(rungs: list[dict[str, Any]], end: Mapping[str, Any], expected: int | None) -> str | None:
     """Return what a reader of the numbers should know."""
     notes = []
     if failed := end.get("failed"):
@@ -154,6 +154,11 @@ def _note(rungs: list[dict[str, Any]], end: Mapping[str, Any]) -> str | None:
         notes.append("The collector is switched off in the target, so garbage in cycles is counted as alive.")
     elif not all(rung["forced"] for rung in rungs):
         notes.append("No full collection was forced before some rungs, so they include garbage.")
+    if rungs and len(rungs) + 1 < (expected or 0):
+        notes.append(
+            f"The heap is large ({rungs[-1]['objects']:,} objects), so the rungs were moved apart: "
+            f"{len(rungs)} of {expected}. Record for longer to see trends."
+        )
     if longest := end.get("longest_hold_ns"):
         notes.append(f"The GIL was held for at most {longest / 1e6:.1f} ms at a time.")
     return " ".join(notes) or None

@@ -22,6 +22,7 @@ def rung(number: int, *, containers: list[dict[str, Any]] = [], **more: Any) -> 
         "forced": {"freed": 3, "took_ns": 4000},
         "enabled": True,
         "cost_ns": 1_000_000,
+        "objects": 10 * number,
         **more,
     }
 
@@ -78,6 +79,14 @@ def test_garbage_that_is_counted_is_said_to_be(tmp_path: Path) -> None:
 def test_a_collector_that_is_switched_off_is_said_to_be(tmp_path: Path) -> None:
     [quality] = decoded(tmp_path, [rung(0, forced=None, enabled=False)])["recording_quality"]
     assert "switched off" in quality["note"]
+
+
+def test_rungs_that_were_moved_apart_are_said_to_be(tmp_path: Path) -> None:
+    start = {"monotonic_ns": 100 * _SECOND_NS, "every_s": 5.0, "stopped_ns": 1}
+    (tmp_path / "start.json").write_text(json.dumps(start), "utf-8")
+    [quality] = decoded(tmp_path, [rung(0), rung(4)])["recording_quality"]
+    assert (quality["taken"], quality["expected"]) == (2, 12)
+    assert "Record for longer" in quality["note"]
 
 
 def test_nothing_recorded_is_no_error(tmp_path: Path) -> None:
