@@ -347,7 +347,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the upstream as a process; return its exit code."""
     from perfkit.proxy.serve import run_upstream
 
-    parser = argparse.ArgumentParser(prog="python -m perfkit.proxy.upstream", description="Run the lab's upstream.")
+    parser = argparse.ArgumentParser(
+        prog="perfkit upstream",
+        description="Run the lab's upstream. Prints one line of JSON when it is ready; a query overrides settings.",
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     for setting in fields(Settings):

@@ -268,6 +268,14 @@ def test_a_configuration_that_cannot_be_used_ends_with_exit_code_2(text: str, sa
     assert (done.returncode, said in done.stderr, done.stdout) == (2, True, ""), done.stderr
 
 
+def test_a_file_is_not_needed_for_one_upstream(origin: Running) -> None:
+    command = ("-m", "perfkit.proxy", "--upstream", f"127.0.0.1:{origin.port}", "--fault", "sessions")
+    with started(*command) as running:
+        assert ask(running.port, "GET", "/")[0] == 200
+        assert running.control("GET", "/faults")["left_behind"]["sessions"] == 1
+        assert ask(running.control_port, "POST", "/reload")[0] == 400, "there is nothing to read again"
+
+
 def test_it_runs_on_the_loop_of_the_standard_library_too(origin: Running, tmp_path: Path) -> None:
     config = tmp_path / "proxy.toml"
     config.write_text(toml({"upstreams": {"app": {"address": f"127.0.0.1:{origin.port}"}}}))
