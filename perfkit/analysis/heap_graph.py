@@ -41,7 +41,7 @@ _NEVER_ENTERED = ("module", "frame", "library", "stdlib")
 """Paths begin at these: `sys.modules` leads from each module to all others."""
 _TASK = ROOTS.index("task")
 _DIGITS = re.compile(r"\d+")
-_SKIPPED = frozenset(("<dict>", "<closure>", "<code>"))
+_SKIPPED = frozenset(("<dict>", "<closure>", "<code>", "<frame>"))
 _ITEMS = {
     "builtins.dict": "dict value", "collections.OrderedDict": "dict value", "collections.defaultdict": "dict value",
     "builtins.list": "list item", "builtins.tuple": "tuple item", "builtins.set": "set item",

@@ -467,6 +467,8 @@ class Walk:
             type(sys._getframe()): self._locals_of,
             **{kind: self._of_suspended(frame) for kind, frame in _SUSPENDED.items()},
         }
+        if task := getattr(sys.modules.get("_asyncio"), "Task", None):
+            self._labelled_kinds[task] = self._of_task
         label = self._strings
         self._is_key, self._is_dict, self._is_class = label["<key>"], label["<dict>"], label["<class>"]
 
@@ -773,6 +775,10 @@ class Walk:
                 labels[starts[place] : starts[place + 1]] = array("I", map(self._variables.__getitem__, variables))
         return labels
 
+    def _of_task(self, task: Any) -> dict[int, int]:
+        """Return the label of a task's coroutine."""
+        return {id(task.get_coro()): self._strings["<coroutine>"]}
+
     def _of_code(self, code: Any) -> dict[int, Any]:
         """Return what a code object refers to, which it does not say by itself."""
         return {-1: [code.co_consts, code.co_names], id(code.co_consts): self._strings["<constants>"]}
@@ -806,7 +812,8 @@ class Walk:
             frame = getattr(each, attribute)
             if frame is None:
                 return {}
-            return self._locals_of(frame)
+            # Up to 3.10 the frame is an object between the generator and its variables.
+            return {**self._locals_of(frame), id(frame): self._strings["<frame>"]}
 
         return names
 

@@ -1,0 +1,132 @@
+"""Snapshots of real processes: what holds what is found, and nobody notices that they were taken."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perfkit.analysis.heap_graph import HeapGraph
+from perfkit.analysis.retainers import growing_containers, growth, retainer
+from perfkit.attach.session import Session
+from perfkit.clock import Clock
+from perfkit.collectors import Raw, Recording
+from perfkit.collectors.object_graph import COLLECTOR
+from perfkit.symbols import Symbols
+from tests.attach_targets import Running, eventually, every_version, interpreter, running, same_version
+
+pytestmark = pytest.mark.attach
+
+HEAP = Path(__file__).parents[1] / "targets" / "heap"
+PID = 7
+
+HELD = {
+    "InModule": ("module __main__", "SERVICE", ".sessions", "['by_user']", "list item", "InModule"),
+    "InSlots": ("module __main__", "SERVICE", ".slotted", ".payload", "list item", "InSlots"),
+    "InClosure": ("module __main__", "closure", "lines", "list item", "InClosure"),
+    "InGenerator": ("module __main__", "generator", "kept", "list item", "InGenerator"),
+    "InTask": ("task worker", "waiting", "list item", "InTask"),
+    "InThread": ("frame __main__.threaded", "in_thread", "list item", "InThread"),
+    "InNativeCode": ("native code, builtins.list", "list item", "InNativeCode"),
+    "InGarbage": ("garbage, builtins.list", "list item", "InGarbage"),
+}
+
+
+@contextmanager
+def recorded(target: Running, folder: Path, **options: Any) -> Iterator[None]:
+    """Record a process with the collector while the context is open."""
+    with Session.open(target.target) as session:
+        recording = Recording(
+            target=target.target, raw=folder, clock=Clock.start(), session=lambda: session, say=print, options=options
+        )
+        with COLLECTOR.record(recording):
+            yield
+
+
+def graphs(folder: Path) -> tuple[list[HeapGraph], dict[str, Any]]:
+    """Return the snapshots of a recording and its row of recording_quality."""
+    tables = COLLECTOR.decode(Raw(folder, PID, Clock(0, 0), Symbols(), until_ns=1))
+    objects, references = tables["heap_objects"].to_pandas(), tables["heap_references"]
+    found = []
+    for rung in sorted(objects["rung"].unique().tolist()):
+        of_rung = [
+            table.filter([value == rung for value in table["rung"].to_pylist()])
+            for table in (tables["heap_objects"], references)
+        ]
+        found.append(HeapGraph.from_tables(*of_rung))
+    return found, tables["recording_quality"].to_pylist()[0]
+
+
+def ask(target: Running, line: str = "look") -> dict[str, Any]:
+    """Return what the program says is in it."""
+    assert target.process.stdin is not None
+    assert target.process.stdout is not None
+    target.process.stdin.write(line + "\n")
+    target.process.stdin.flush()
+    answer: dict[str, Any] = json.loads(target.process.stdout.readline())
+    return answer
+
+
+@every_version
+@pytest.mark.parametrize("copy", ["auto", "never"])
+def test_every_way_of_holding_an_object_is_told_and_the_target_is_as_before(
+    version: str, copy: str, tmp_path: Path
+) -> None:
+    with running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target:
+        before = ask(target)
+        with recorded(target, tmp_path, copy=copy):
+            pass
+        assert eventually(lambda: ask(target) == before), (before, ask(target))
+    [graph], quality = graphs(tmp_path)
+    found = {
+        name: None if (answer := retainer(graph, graph.of_type(f"__main__.{name}"))) is None else answer.steps
+        for name in HELD
+    }
+    assert found == HELD
+    assert quality["taken"] == 1
+    assert ("slices" in (quality["note"] or "")) == (copy == "never")
+
+
+@every_version
+def test_the_thread_local_of_another_thread_is_seen(version: str, tmp_path: Path) -> None:
+    with running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target, recorded(target, tmp_path):
+        pass
+    [graph], _quality = graphs(tmp_path)
+    found = retainer(graph, graph.of_type("__main__.InThreadLocal"))
+    assert found is not None
+    assert found.type == "builtins.list"
+    assert found.steps[:2] == ("module __main__", "local")
+    assert found.share == 1.0
+
+
+@every_version
+def test_a_leak_that_began_before_the_attach_is_named(version: str, tmp_path: Path) -> None:
+    """Nothing traced the allocation of the first 300, and 3000 objects of the same type are innocent."""
+    with (
+        running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target,
+        recorded(target, tmp_path, rungs=2),
+    ):
+        ask(target, "leak 200")
+    (before, after), _quality = graphs(tmp_path)
+    containers = growing_containers(before, after)
+    assert containers.iloc[0]["path"] == ["module __main__", "LEAK", "dict"]
+    assert containers.iloc[0]["items_after"] - containers.iloc[0]["items_before"] == 200
+    types = growth(before, after).set_index("type")
+    grown = types.loc["__main__.Node"]
+    assert grown["objects"] == 200
+    assert grown["retainer"].steps == ("module __main__", "LEAK", "dict value", "Node")
+    assert grown["retainer"].owner == "__main__.LEAK"
+
+
+def test_a_copy_is_not_left_behind_when_the_recorder_goes(tmp_path: Path) -> None:
+    with running(str(HEAP / "ground_truth.py"), python=same_version()) as target:
+        before = ask(target)
+        session = Session.open(target.target)
+        session.start("object_graph")
+        session.call("object_graph", take=0, file=str(tmp_path / "graph-0.bin"))
+        session.close()
+        assert eventually(lambda: ask(target) == before)
+        assert os.listdir(f"/proc/{target.target.pid}/task")
