@@ -94,6 +94,17 @@ class TargetGone(CannotRecord):
         self.pid = pid
 
 
+class ProbeSilent(TargetGone):
+    """The process lives, but the probe in it did not answer in time; treat it as gone."""
+
+    hint = "Its interpreter may be held up by one long call; see where with `py-spy dump --nonblocking --pid PID`."
+
+    def __init__(self, pid: int, timeout_s: float) -> None:
+        super().__init__(pid)
+        self.args = (f"the probe in process {pid} did not answer within {timeout_s:g} s",)
+        self.timeout_s = timeout_s
+
+
 class ProbeFailed(CannotRecord):
     """The probe inside the target answered with an error."""
 

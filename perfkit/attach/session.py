@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from perfkit.attach.errors import ProbeFailed, TargetGone
+from perfkit.attach.errors import ProbeFailed, ProbeSilent, TargetGone
 from perfkit.attach.inject import inject
 from perfkit.attach.permission import preflight
 from perfkit.attach.rendezvous import connect, probe_source, rendezvous
@@ -150,6 +150,8 @@ class Session:
         finally:
             self._answers.pop(number, None)
         if answer is None:
+            if self.target.is_alive() and not self._closed.is_set():
+                raise ProbeSilent(self.target.pid, timeout_s)
             raise TargetGone(self.target.pid)
         if "error" in answer:
             raise ProbeFailed(self.target.pid, name, answer["error"], answer["message"])

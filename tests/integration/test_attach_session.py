@@ -1,6 +1,8 @@
 """What a session promises while it is open, when the target goes, and for targets that invite it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.attach.errors import ProbeFailed, TargetGone
+from perfkit.attach.errors import ProbeFailed, ProbeSilent, TargetGone
 from perfkit.attach.launch import CommandFailed, launch
 from perfkit.attach.session import Session
 from perfkit.attach.target import inspect
@@ -44,6 +46,16 @@ def test_a_target_that_ends_is_gone_for_the_session() -> None:
         assert eventually(lambda: not session.is_open)
         with pytest.raises(TargetGone):
             session.call("echo")
+
+
+def test_a_probe_that_does_not_answer_is_told_from_a_target_that_is_gone() -> None:
+    with running("states.py", "sleep", python=same_version()) as target, Session.open(target.target) as session:
+        session.start("echo")
+        os.kill(target.target.pid, signal.SIGSTOP)
+        with pytest.raises(ProbeSilent):
+            session.call("echo", timeout_s=0.2)
+        os.kill(target.target.pid, signal.SIGCONT)
+        assert session.call("echo", again=True) == {"again": True}
 
 
 def test_two_sessions_share_a_target() -> None:
