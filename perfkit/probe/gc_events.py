@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from _thread import get_native_id
+from _thread import get_ident, get_native_id, interrupt_main
 from time import monotonic_ns
 
 TYPE_CHECKING = False
@@ -36,6 +36,9 @@ _LOOK_BACK_BYTES = 60
 """A call's name is loaded at most this far before it: 10 code units, and as much for each of a few arguments."""
 _SLOW_FROZEN = 500
 """Counting frozen objects walks all of them: wait this many times as long before doing it again."""
+_IDLE, _OPENED, _BEGUN, _CLOSING = range(4)
+"""How far a collection is: between two; `first` and `last` ran at its start; `first` ran at its end."""
+
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _DEFERRED = sys.version_info >= (3, 12)
 """Automatic collections wait for the next safe point of the interpreter instead of running inside the allocation."""
@@ -50,8 +53,9 @@ class Watch:
     """
 
     __slots__ = (
-        "_first", "_last", "_pid", "_stack_codes", "_stack_numbers", "_threshold", "_write", "generation", "lost",
-        "manual", "new_stacks", "ring", "stack", "start_ns", "working", "written",
+        "_first", "_last", "_main_thread", "_pid", "_stack_codes", "_stack_numbers", "_threshold", "_write",
+        "cut_short", "generation", "interrupted", "lost", "manual", "new_stacks", "ring", "stack", "start_ns",
+        "step", "written",
     )  # fmt: skip
 
     def __init__(self, threshold: Callable[[], tuple[int, ...]] = gc.get_threshold, room: int = ROOM) -> None:
@@ -59,8 +63,10 @@ class Watch:
         self._write = _struct(f"{WIDTH}q").pack_into
         self.written = 0
         self.lost = 0
-        self.working = False
+        self.step = _IDLE
         self.start_ns = 0
+        self.interrupted = False
+        self.cut_short = False
         self.generation = 0
         self.manual = 0
         self.stack = _UNKNOWN
@@ -69,22 +75,26 @@ class Watch:
         self._stack_codes: list[Any] = []
         self._threshold = threshold
         self._pid = os.getpid()
+        self._main_thread = sys.modules["threading"].main_thread().ident if "threading" in sys.modules else None
         # Looked up once: each access to a method makes a new object.
         self._first, self._last = self.first, self.last
 
     def first(self, phase: str, info: dict[str, int]) -> None:
         """Note the end of a collection, before other callbacks run; at its start, who asked for it."""
         now_ns = monotonic_ns()
+        step = self.step
         try:
             if phase == "start":
-                self.working = True
-                self.start_ns = 0
+                self.step = _OPENED
+                if step == _CLOSING:
+                    self._was_cut_short()
                 self.generation = generation = info["generation"]
                 counts, thresholds = gc.get_count(), self._threshold()
                 frame = sys._getframe().f_back
                 self.manual = manual = _is_manual(generation, counts, thresholds, frame)
                 self.stack = self._number(frame) if manual == 1 or generation == 2 else _UNKNOWN
-            elif self.start_ns:
+            elif step == _BEGUN:
+                self.step = _CLOSING
                 ring = self.ring
                 self._write(
                     ring, self.written * _BYTES % len(ring),
@@ -92,19 +102,32 @@ class Watch:
                     info["collected"], info["uncollectable"], get_native_id(), info.get("candidates", _UNKNOWN),
                 )  # fmt: skip
                 self.written += 1
-                self.start_ns = 0
+            elif step == _OPENED:
+                self.step = _CLOSING
+                self._was_cut_short()
+        except KeyboardInterrupt:
+            self.interrupted = True
         except Exception:  # noqa: BLE001 - it would be printed into the target's standard error
             self.lost += 1
 
     def last(self, phase: str, info: dict[str, int]) -> None:
         """Note the start of a collection, after other callbacks ran."""
         if phase == "start":
+            if self.step == _OPENED:
+                self.step = _BEGUN
             self.start_ns = monotonic_ns()
             return
-        self.working = False
+        step, self.step = self.step, _IDLE
+        if step == _BEGUN:
+            self._was_cut_short()
         # A forked child has our callbacks, but nobody who would take them out again.
         if self.generation and os.getpid() != self._pid:
             self.remove()
+
+    def _was_cut_short(self) -> None:
+        """Note that one of our functions did not run, because a signal's handler raised at its beginning."""
+        self.lost += 1
+        self.cut_short = get_ident() == self._main_thread
 
     def install(self) -> None:
         """Put both functions in place; collections that are under way in other threads are not disturbed."""
@@ -115,13 +138,28 @@ class Watch:
     def remove(self) -> None:
         """Take both functions out again, between two collections: the interpreter is going through the list."""
         callbacks, first, last = gc.callbacks, self._first, self._last
-        _wait_while(lambda: self.working)
-        if callbacks and not self.working and callbacks[0] is first:
+        _wait_while(lambda: bool(self.step))
+        if callbacks and not self.step and callbacks[0] is first:
             # No call and no jump back up to here: no other thread, and no collection, can come between.
             del callbacks[0]
         for one in (first, last):
             if one in callbacks:
                 callbacks.remove(one)
+
+    def swallowed_an_interrupt(self) -> bool:
+        """Whether Ctrl-C was raised in one of our functions, where the interpreter drops it; says so once.
+
+        A signal that comes during a collection is handled as soon as Python code runs again, and
+        that is ours: at the first instruction, where nothing can be caught. Then it is known only
+        where no handler but that of SIGINT may have raised.
+        """
+        interrupted, self.interrupted = self.interrupted, False
+        cut_short, self.cut_short = self.cut_short, False
+        if interrupted or not cut_short:
+            return interrupted
+        signal = sys.modules.get("signal") or __import__("_signal")
+        handlers = [signal.getsignal(number) for number in range(1, 65)]
+        return [each for each in handlers if callable(each) and each not in (0, 1)] == [signal.default_int_handler]
 
     def are_in_place(self) -> bool:
         """Whether nobody took our functions out, as `gc.callbacks.clear()` would."""
@@ -220,6 +258,8 @@ class Recorder:
 
     def _look(self) -> None:
         """Read the counters and the settings; nothing it makes is tracked by the collector for long."""
+        if self._watch.swallowed_an_interrupt():
+            interrupt_main()
         counts, at = gc.get_count(), self._readings * _COUNTS_WIDTH
         row = self._counts
         row[at], row[at + 1], row[at + 2], row[at + 3] = monotonic_ns(), counts[0], counts[1], counts[2]
@@ -278,13 +318,14 @@ class Recorder:
 
     def _unseen(self) -> int:
         """Return how many collections the interpreter has counted, since it began, that the callbacks did not see."""
-        watch = self._watch
-        while True:
-            _wait_while(lambda: watch.working)
+        watch, counted, written = self._watch, 0, 0
+        for _attempt in range(10):
+            _wait_while(lambda: bool(watch.step))
             written = watch.written
-            counted: int = sum(generation["collections"] for generation in gc.get_stats())
-            if not watch.working and written == watch.written:
-                return counted - written
+            counted = sum(generation["collections"] for generation in gc.get_stats())
+            if not watch.step and written == watch.written:
+                break
+        return counted - written
 
 
 def _is_manual(generation: int, counts: tuple[int, ...], thresholds: tuple[int, ...], frame: FrameType | None) -> int:

@@ -224,3 +224,10 @@ def test_a_recorder_that_is_killed_leaves_no_callback(tmp_path: Path) -> None:
         recorder.stdout.close()
         unchanged = ("threads", "descriptors", "gc_callbacks", "gc", "handlers")
         assert eventually(lambda: all(ask(target, "look")[name] == before[name] for name in unchanged))
+
+
+@every_version
+def test_an_interrupt_during_a_collection_reaches_the_target(version: str, tmp_path: Path) -> None:
+    with running(GARBAGE, python=interpreter(version)) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session):
+            assert ask(target, "interruptions", 20) == 20

@@ -100,6 +100,27 @@ def keep_making(seconds):
         thread.join()
 
 
+def interruptions(number):
+    """Return how many of so many Ctrl-C arrive while about half of the time is spent in collections."""
+    kept = [[index] for index in range(100_000)]
+    arrived = 0
+    for _ in range(int(number)):
+        timer = threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            until = time.monotonic() + 10
+            while time.monotonic() < until:
+                began = time.monotonic()
+                gc.collect()
+                took = time.monotonic() - began
+                while time.monotonic() < began + 2 * took:
+                    sum(range(1000))  # an empty loop is not covered by `try` on 3.12 and 3.13
+        except KeyboardInterrupt:
+            arrived += 1
+        timer.join()
+    return arrived
+
+
 def fork():
     """Return how many callbacks a child has after it collected a few times."""
     reading, writing = os.pipe()

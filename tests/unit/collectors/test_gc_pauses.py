@@ -170,3 +170,35 @@ def test_installing_and_removing_leaves_the_list_as_it_was() -> None:
     watch.remove()
     assert list(gc.callbacks) == before
     assert watch.written == 1
+
+
+@pytest.mark.parametrize(
+    "skipped",
+    [
+        pytest.param(("last", "start"), id="before-it-began"),
+        pytest.param(("first", "stop"), id="when-it-ended"),
+        pytest.param(("last", "stop"), id="after-it-ended"),
+    ],
+)
+def test_a_function_that_was_cut_short_by_ctrl_c_is_noticed_once(skipped: tuple[str, str]) -> None:
+    watch = Watch()
+    info = {"generation": 1, "collected": 0, "uncollectable": 0}
+    for number in range(2):
+        for name, phase in (("first", "start"), ("last", "start"), ("first", "stop"), ("last", "stop")):
+            if number or (name, phase) != skipped:
+                getattr(watch, name)(phase, info)
+    assert watch.cut_short
+    assert watch.swallowed_an_interrupt() in (True, False)  # what else could have raised decides
+    assert not watch.swallowed_an_interrupt()
+    assert watch.written == (2 if skipped == ("last", "stop") else 1)
+
+
+def test_callbacks_that_are_put_in_place_during_a_collection_blame_nobody() -> None:
+    watch = Watch()
+    info = {"generation": 0, "collected": 0, "uncollectable": 0}
+    watch.last("stop", info)
+    watch.last("start", info)
+    watch.first("stop", info)
+    watch.last("stop", info)
+    assert not watch.cut_short
+    assert watch.written == 0
