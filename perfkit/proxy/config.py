@@ -159,6 +159,8 @@ def _upstream(name: str, tree: Any, pool: Mapping[str, Any]) -> Upstream:
         raise BadConfig(f"{key}.pool.minimum_idle", "is more than maximum_size")
     if settings.lifetime_jitter_ratio >= 1:
         raise BadConfig(f"{key}.pool.lifetime_jitter_ratio", "must be less than 1")
+    if re.fullmatch(r"/[!-~]*", settings.keepalive_path) is None:
+        raise BadConfig(f"{key}.pool.keepalive_path", "is not a path")
     if settings.housekeeping_s <= 0:
         raise BadConfig(f"{key}.pool.housekeeping_s", "must be more than 0")
     return Upstream(address[1], int(address[2]), settings)

@@ -57,7 +57,7 @@ class UpstreamLink(asyncio.Protocol):
             self.transport.abort()
 
     def check(self, done: Callable[[bool], None]) -> None:
-        """Ask the upstream for `OPTIONS *`; any whole answer without a body means that it lives."""
+        """Ask the upstream for the head of a page; any whole answer means that it lives."""
         if not self.is_usable():
             done(False)
             return
@@ -65,7 +65,8 @@ class UpstreamLink(asyncio.Protocol):
         self._held = b""
         host = self._pool.name.encode()
         assert self.transport is not None
-        self.transport.write(b"OPTIONS * HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n\r\n" % host)
+        path = self._pool.settings.keepalive_path.encode("ascii")
+        self.transport.write(b"HEAD %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (path, host))
 
     # The exchange's side ----------------------------------------------------------------------
 
@@ -252,16 +253,16 @@ class UpstreamLink(asyncio.Protocol):
             return
         self._held += data
         try:
-            parsed = read_response(self._held, b"OPTIONS")
+            parsed = read_response(self._held, b"HEAD")
         except BadResponse:
-            parsed = None
-            self._held = b"\n"
-        if parsed is None and self._held != b"\n":
-            return
+            alive = False
+        else:
+            if parsed is None:
+                return
+            response, end = parsed
+            alive = response.reusable and end == len(self._held) and response.status >= 200
+        self._held = b""
         self._check_done = None
-        held, self._held = self._held, b""
-        alive = parsed is not None and parsed[0].reusable
-        alive = alive and parsed is not None and parsed[0].length == len(held) - parsed[1]
         done(alive)
 
 

@@ -36,7 +36,8 @@ class PoolSettings:
     """Life-cycle settings of a pool; 0 switches a time off.
 
     `lifetime_jitter_ratio` shortens each connection's life by a random part, drawn once, so
-    that connections opened together do not expire together.
+    that connections opened together do not expire together. A connection idle for `keepalive_s` is
+    checked by asking for the head of `keepalive_path`; any answer will do.
     """
 
     maximum_size: int = 64
@@ -47,6 +48,7 @@ class PoolSettings:
     maximum_lifetime_s: float = 1800.0
     lifetime_jitter_ratio: float = 0.25
     keepalive_s: float = 0.0
+    keepalive_path: str = "/"
     leak_detection_s: float = 0.0
     housekeeping_s: float = 5.0
 

@@ -59,6 +59,12 @@ def test_pool_settings_of_an_upstream_go_before_the_common_ones() -> None:
         pytest.param(
             {"upstreams": APP, "pool": {"minimum_idle": 99}}, "upstreams.app.pool.minimum_idle", "more", id="idle"
         ),
+        pytest.param(
+            {"upstreams": APP, "pool": {"keepalive_path": "/ x"}},
+            "upstreams.app.pool.keepalive_path",
+            "path",
+            id="path",
+        ),
         pytest.param({"upstreams": APP, "limits": 3}, "limits", "not a table", id="not-a-table"),
     ],
 )
