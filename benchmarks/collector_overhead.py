@@ -76,7 +76,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def saturate(port: int, pid: int, window_s: float) -> dict[str, float]:
-    """Return requests per second, their p99, and the target's CPU time per request, of 32 connections that never rest."""
+    """Return requests per second, their p99, and the target's CPU time per request, of 32 busy connections."""
     before_ns = cpu_ns(pid)
     command = ["wrk", "-t1", "-c32", f"-d{round(window_s)}s", "--latency", f"http://127.0.0.1:{port}/pages/1"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout

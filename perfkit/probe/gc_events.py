@@ -136,14 +136,22 @@ class Watch:
         gc.callbacks.insert(0, self._first)
 
     def remove(self) -> None:
-        """Take both functions out again, between two collections: the interpreter is going through the list."""
+        """Take both functions out again, between two collections: else others would be skipped in this one."""
         callbacks, first, last = gc.callbacks, self._first, self._last
-        _wait_while(lambda: bool(self.step))
-        if callbacks and not self.step and callbacks[0] is first:
-            # No call and no jump back up to here: no other thread, and no collection, can come between.
-            del callbacks[0]
+        for _attempt in range(20):
+            _wait_while(lambda: bool(self.step))
+            if first not in callbacks or last not in callbacks:
+                break
+            front, back = callbacks.index(first), callbacks.index(last)
+            try:
+                # No call and no jump back in here: no other thread, and no collection, comes between.
+                if not self.step and callbacks[front] is first and callbacks[back] is last:
+                    del callbacks[back], callbacks[front]
+                    return
+            except IndexError:  # somebody cleared the list just now
+                continue
         for one in (first, last):
-            if one in callbacks:
+            while one in callbacks:
                 callbacks.remove(one)
 
     def swallowed_an_interrupt(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perfkit.attach.session import Session
-from perfkit.collectors.gc_pauses import COLLECTOR
+from perfkit.collectors.gc_pauses import COLLECTOR, PROBE_FRAME
 from tests.attach_targets import eventually, every_version, interpreter, running, same_version
 from tests.collecting import GARBAGE, Collected, ask, collecting
 
@@ -78,6 +78,35 @@ def test_a_full_collection_that_was_overdue_anyway_is_still_somebodys(version: s
         since = collected.clock.from_monotonic(overdue["at"])
         full = [row for row in collected.rows("gc_pauses") if row["generation"] == 2 and row["start_ns"] > since]
         assert [row["manual"] for row in full] == [True, True]
+
+
+def test_collections_of_the_census_are_not_the_targets(tmp_path: Path) -> None:
+    with running(GARBAGE, python=same_version()) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session) as collected:
+            session.start("census", stream=tmp_path / "census.jsonl", every_s=0.1)
+            assert eventually(lambda: any(row["manual"] for row in collected.rows("gc_pauses")), within_s=5)
+            session.stop("census")
+        forced = [row for row in collected.rows("gc_pauses") if row["manual"]]
+        assert {collected.place(row["stack_id"])[0][0] for row in forced} == {PROBE_FRAME}
+
+
+def test_two_recorders_see_the_same(tmp_path: Path) -> None:
+    folders = tmp_path / "first", tmp_path / "second"
+    for folder in folders:
+        folder.mkdir()
+    with (
+        running(GARBAGE, python=same_version()) as target,
+        Session.open(target.target) as first,
+        Session.open(target.target) as second,
+    ):
+        with collecting(COLLECTOR, target, folders[0], first) as one:
+            with collecting(COLLECTOR, target, folders[1], second) as other:
+                ask(target, "keep_making", 0.3)
+                ask(target, "tidy_up")
+            assert len(ask(target, "look")["gc_callbacks"]) == 2
+        assert ask(target, "look")["gc_callbacks"] == []
+        assert one.quality["lost"] == other.quality["lost"] == 0
+        assert 0 < other.quality["taken"] <= one.quality["taken"]
 
 
 @every_version
@@ -228,6 +257,9 @@ def test_a_recorder_that_is_killed_leaves_no_callback(tmp_path: Path) -> None:
 
 @every_version
 def test_an_interrupt_during_a_collection_reaches_the_target(version: str, tmp_path: Path) -> None:
-    with running(GARBAGE, python=interpreter(version)) as target, Session.open(target.target) as session:
-        with collecting(COLLECTOR, target, tmp_path, session):
-            assert ask(target, "interruptions", 20) == 20
+    with (
+        running(GARBAGE, python=interpreter(version)) as target,
+        Session.open(target.target) as session,
+        collecting(COLLECTOR, target, tmp_path, session),
+    ):
+        assert ask(target, "interruptions", 20) == 20
