@@ -42,9 +42,11 @@ MAGIC = b"perfkit graph 1\n"
 
 _OWN = "perfkit probe"
 _BATCH = 4096
-_SLICE_NS = 6_000_000
+_SMALL_BATCH = 256
+"""In slices: fewer lists at a time than make the collector run."""
+_SLICE_NS = 5_000_000
 _PAUSE_S = 0.006
-_LARGE_ITEMS = 20_000
+_LARGE_ITEMS = 4096
 _FLUSH_BYTES = 1 << 20
 _IMMORTAL = 1 << 29
 _NAMED_ITEMS = 16
@@ -444,6 +446,7 @@ class Walk:
 
     def __init__(self, write: Callable[[Any], None], *, in_copy: bool) -> None:
         self._put, self._in_copy = write, in_copy
+        self._began_ns = time.thread_time_ns()
         self._waiting: list[bytes] = [MAGIC]
         self._waiting_bytes = 0
         self._strings = Strings()
@@ -514,9 +517,8 @@ class Walk:
     def group(self, kind: type, objects: list[Any]) -> Iterator[None]:
         """Write all objects of one type, those that are tracked; empties the list."""
         known = self.kind(kind)
-        size = _BATCH
+        size = _BATCH if self._in_copy else _SMALL_BATCH
         while objects:
-            began_ns = time.thread_time_ns()
             part = objects[-size:]
             del objects[-size:]
             large = []
@@ -531,10 +533,14 @@ class Walk:
             while large:
                 each = large.pop()
                 yield from self._large(known, each, sys.getrefcount(each) - _BASE_ALONE)
-            took_ns = max(1, time.thread_time_ns() - began_ns)
-            if not self._in_copy:
-                size = max(64, min(2 * size, _BATCH, int(size * _SLICE_NS / took_ns)))
+            each = None
+            yield from self.rest()
+
+    def rest(self) -> Iterator[None]:
+        """Let others work if it was our turn for long enough; never in the copy, where there is nobody else."""
+        if not self._in_copy and time.thread_time_ns() - self._began_ns > _SLICE_NS:
             yield
+            self._began_ns = time.thread_time_ns()
 
     def _reference_counts(self, kind: type, part: list[Any]) -> array[int]:
         """Return the reference counts of a batch without our own references; -1 for immortal objects."""
@@ -570,12 +576,12 @@ class Walk:
         counts = array("i", (count if count < _IMMORTAL else -1,))
         self.emit("O", header, ids, counts, sizes, items, nothing)
         self.objects += 1
-        yield
+        yield from self.rest()
         number = id(each)
         if isinstance(each, dict):
             is_namespace = number in self._namespaces
             keys, values = list(dict.keys(each)), list(dict.values(each))
-            yield
+            yield from self.rest()
             while values:
                 part, names = values[-_BATCH:], keys[-_BATCH:]
                 del values[-_BATCH:], keys[-_BATCH:]
@@ -586,17 +592,17 @@ class Walk:
                     self._more(number, part, None)
                 del part, names
                 yield from self._enter_found()
-                yield
+                yield from self.rest()
         else:
             referents = gc.get_referents(each)
-            yield
+            yield from self.rest()
             while referents:
                 part = referents[-_BATCH:]
                 del referents[-_BATCH:]
                 self._more(number, part, None)
                 del part
                 yield from self._enter_found()
-                yield
+                yield from self.rest()
 
     def _more(self, number: int, referents: list[Any], labels: array[int] | None) -> None:
         """Write more references of one object."""
@@ -854,8 +860,7 @@ class Walk:
                 sizes = array("q", map(sys.getsizeof, objects))
                 self.emit("U", array("q", (len(ids), known.number)), ids, sizes)
             by_kind.clear()
-            if not self._in_copy:
-                yield
+            yield from self.rest()
 
     # --- what is not found through the collector ---
 
@@ -945,23 +950,26 @@ def _walk(write: Callable[[Any], None], max_objects: int, *, in_copy: bool) -> I
     if len(objects) > max_objects:
         raise OverflowError(f"{len(objects)} objects are more than the limit of {max_objects}")
     walk = Walk(write, in_copy=in_copy)
+    if not in_copy:
+        yield
     groups: dict[type, list[Any]] = defaultdict(list)
+    each: Any = None
     while objects:
-        part = objects[-10 * _BATCH :]
-        del objects[-10 * _BATCH :]
+        part = objects[-2 * _BATCH :]
+        del objects[-2 * _BATCH :]
         for each in part:
             groups[type(each)].append(each)
         each = None
         part.clear()
-        if not in_copy:
-            yield
-    del objects, part
+        yield from walk.rest()
+    del objects
     order = sorted(groups.items(), key=lambda pair: _turn(pair[0]))
     groups.clear()
-    del groups
     walk.roots(_modules())
+    yield from walk.rest()
     walk.roots(_tasks())
     walk.static_types()
+    yield from walk.rest()
     walk.frames()
     walk.count(frozenset(kind for kind, _objects in order))
     for kind, group in order:
