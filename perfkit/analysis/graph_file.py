@@ -54,8 +54,8 @@ class _Blocks:
     why: str = ""
 
     def add(self, name: str, values: NDArray[Any]) -> None:
-        """Append to a column; a copy, since the file's memory goes away."""
-        self.columns.setdefault(name, []).append(values.copy())
+        """Append to a column."""
+        self.columns.setdefault(name, []).append(values)
 
     def column(self, name: str, dtype: type) -> NDArray[Any]:
         """Return a whole column and forget its parts."""
