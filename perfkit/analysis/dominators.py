@@ -90,17 +90,23 @@ def _meetings(sources: Ints, leaves: Ints, idom: Ints, root: int) -> tuple[Ints,
 
 def preorder(idom: Ints, root: int) -> tuple[Ints, Ints]:
     """Return the nodes of a dominator tree in preorder, and the place of each node in it (-1: not in the tree)."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import depth_first_order
-
-    n = len(idom)
+    # Not scipy's depth_first_order: it looks at all children of a node again for each of them.
     children = np.flatnonzero(idom >= 0)
     children = children[children != root]
-    tree = csr_matrix((np.ones(len(children), np.int8), (idom[children], children)), shape=(n, n))
-    order: Ints = depth_first_order(tree, root, directed=True, return_predecessors=False).astype(np.int64)
-    place = np.full(n, -1, np.int64)
-    place[order] = np.arange(len(order))
-    return order, place
+    children = children[np.argsort(idom[children], kind="stable")]
+    starts: list[int] = np.searchsorted(idom[children], np.arange(len(idom) + 1)).tolist()
+    below: list[int] = children.tolist()
+    order: list[int] = []
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        order.append(node)
+        if starts[node] != starts[node + 1]:
+            waiting += below[starts[node] : starts[node + 1]]
+    found = np.array(order, np.int64)
+    place = np.full(len(idom), -1, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place
 
 
 def _subtree_sizes(idom: Ints, order: Ints) -> Ints:
