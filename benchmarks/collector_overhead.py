@@ -141,20 +141,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="about two minutes, for a first impression")
     parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
     parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
-    parser.add_argument("--only", nargs="*", default=None, help="names of collectors, or always_on")
+    parser.add_argument("--only", nargs="*", default=None, help="names of collectors, gc or always_on")
     parser.add_argument("--out", type=Path, help="write every window as JSON")
     given = parser.parse_args()
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed: https://github.com/wg/wrk")
     rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
     always_on = tuple(name for name, collector in collectors().items() if collector.group in ALWAYS_ON)
-    sets: dict[str, tuple[str, ...]] = {name: (name,) for name in CANDIDATES} | {"always_on": always_on}
+    sets: dict[str, tuple[str, ...]] = {name: (name,) for name in CANDIDATES}
+    # What is in the target all the time, and with it those that look at it from outside.
+    sets["gc"] = tuple(name for name in always_on if collectors()[name].group == "gc")
+    sets["always_on"] = always_on
     if given.only:
         sets = {name: sets.get(name, (name,)) for name in given.only}
     plain = load_scenario("healthy")
     scenario = replace(
         plain,
-        upstream={**plain.upstream, "latency_ms": 1, "jitter_ms": 0},
+        upstream={**plain.upstream, "latency_ms": 0, "jitter_ms": 0},
         load=replace(plain.load, rate_per_s=RATE_PER_S),
     )
     with (

@@ -10,6 +10,7 @@ and need the probe, which the group process does without.
 
 import json
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,7 +55,10 @@ class PythonMemory:
         with streaming(recording.session(), _PROBE, recording.raw, **options):
             # From out here: a container sees another path to its own cgroup than we do.
             watch = threading.Thread(
-                target=_watch_cgroup, args=(recording, float(options["every_s"]), stop), name="perfkit-cgroup"
+                target=_watch_cgroup,
+                args=(recording, float(options["every_s"]), stop),
+                name="perfkit-cgroup",
+                daemon=True,
             )
             watch.start()
             try:
@@ -112,7 +116,7 @@ class PythonMemory:
             "taken": len(rows),
             "lost": (expected or len(rows)) - len(rows),
             "stopped_ns": start.get("stopped_ns"),
-            "cost_ns": end.get("cost_ns", rows and stream.rows[-1].get("cost_ns")) or None,
+            "cost_ns": end.get("cost_ns"),
             "note": " ".join(filter(None, notes)) or None,
         }
         return {
@@ -123,8 +127,6 @@ class PythonMemory:
 
 def _watch_cgroup(recording: Recording, every_s: float, stop: threading.Event) -> None:
     """Write a line per reading of the target's cgroup, if it has one: time, use, droppable cache, limit."""
-    import time
-
     cgroup = memory_cgroup(recording.target.pid)
     if cgroup is None:
         return

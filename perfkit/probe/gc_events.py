@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from _thread import get_ident, get_native_id, interrupt_main
+from _thread import get_native_id, interrupt_main
 from time import monotonic_ns
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ class Watch:
     """
 
     __slots__ = (
-        "_first", "_last", "_main_thread", "_pid", "_stack_codes", "_stack_numbers", "_threshold", "_write",
+        "_first", "_last", "_pid", "_stack_codes", "_stack_numbers", "_threshold", "_write",
         "cut_short", "generation", "interrupted", "lost", "manual", "new_stacks", "ring", "stack", "start_ns",
         "step", "written",
     )  # fmt: skip
@@ -75,7 +75,6 @@ class Watch:
         self._stack_codes: list[Any] = []
         self._threshold = threshold
         self._pid = os.getpid()
-        self._main_thread = sys.modules["threading"].main_thread().ident if "threading" in sys.modules else None
         # Looked up once: each access to a method makes a new object.
         self._first, self._last = self.first, self.last
 
@@ -109,6 +108,7 @@ class Watch:
             self.interrupted = True
         except Exception:  # noqa: BLE001 - it would be printed into the target's standard error
             self.lost += 1
+            self.manual = self.stack = _UNKNOWN
 
     def last(self, phase: str, info: dict[str, int]) -> None:
         """Note the start of a collection, after other callbacks ran."""
@@ -127,7 +127,7 @@ class Watch:
     def _was_cut_short(self) -> None:
         """Note that one of our functions did not run, because a signal's handler raised at its beginning."""
         self.lost += 1
-        self.cut_short = get_ident() == self._main_thread
+        self.cut_short = get_native_id() == self._pid  # handlers run in the main thread
 
     def install(self) -> None:
         """Put both functions in place; collections that are under way in other threads are not disturbed."""
@@ -154,20 +154,21 @@ class Watch:
             while one in callbacks:
                 callbacks.remove(one)
 
-    def swallowed_an_interrupt(self) -> bool:
-        """Whether Ctrl-C was raised in one of our functions, where the interpreter drops it; says so once.
+    def give_back_interrupt(self) -> None:
+        """Raise Ctrl-C in the main thread again when the interpreter dropped it because one of our functions ran.
 
         A signal that comes during a collection is handled as soon as Python code runs again, and
-        that is ours: at the first instruction, where nothing can be caught. Then it is known only
-        where no handler but that of SIGINT may have raised.
+        that is ours: at its first instruction, where nothing can be caught. What was raised is
+        known then only if no handler but that of SIGINT can have raised it.
         """
         interrupted, self.interrupted = self.interrupted, False
         cut_short, self.cut_short = self.cut_short, False
-        if interrupted or not cut_short:
-            return interrupted
-        signal = sys.modules.get("signal") or __import__("_signal")
-        handlers = [signal.getsignal(number) for number in range(1, 65)]
-        return [each for each in handlers if callable(each) and each not in (0, 1)] == [signal.default_int_handler]
+        if cut_short and not interrupted:
+            signal = __import__("_signal")
+            handlers = [signal.getsignal(number) for number in range(1, 65)]
+            interrupted = [each for each in handlers if callable(each)] == [signal.default_int_handler]
+        if interrupted:
+            interrupt_main()
 
     def are_in_place(self) -> bool:
         """Whether nobody took our functions out, as `gc.callbacks.clear()` would."""
@@ -240,6 +241,7 @@ class Recorder:
         self._look()
         unseen = self._unseen()
         self._watch.remove()
+        self._watch.give_back_interrupt()
         self._drain()
         self._cpu_ns += time.thread_time_ns() - began_ns
         return {
@@ -266,8 +268,7 @@ class Recorder:
 
     def _look(self) -> None:
         """Read the counters and the settings; nothing it makes is tracked by the collector for long."""
-        if self._watch.swallowed_an_interrupt():
-            interrupt_main()
+        self._watch.give_back_interrupt()
         counts, at = gc.get_count(), self._readings * _COUNTS_WIDTH
         row = self._counts
         row[at], row[at + 1], row[at + 2], row[at + 3] = monotonic_ns(), counts[0], counts[1], counts[2]

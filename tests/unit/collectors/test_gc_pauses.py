@@ -180,7 +180,7 @@ def test_installing_and_removing_leaves_the_list_as_it_was() -> None:
         pytest.param(("last", "stop"), id="after-it-ended"),
     ],
 )
-def test_a_function_that_was_cut_short_by_ctrl_c_is_noticed_once(skipped: tuple[str, str]) -> None:
+def test_a_function_that_was_cut_short_by_ctrl_c_is_noticed(skipped: tuple[str, str]) -> None:
     watch = Watch()
     info = {"generation": 1, "collected": 0, "uncollectable": 0}
     for number in range(2):
@@ -188,8 +188,6 @@ def test_a_function_that_was_cut_short_by_ctrl_c_is_noticed_once(skipped: tuple[
             if number or (name, phase) != skipped:
                 getattr(watch, name)(phase, info)
     assert watch.cut_short
-    assert watch.swallowed_an_interrupt() in (True, False)  # what else could have raised decides
-    assert not watch.swallowed_an_interrupt()
     assert watch.written == (2 if skipped == ("last", "stop") else 1)
 
 
