@@ -50,7 +50,8 @@ def _of_inner(sources: Ints, targets: Ints, n: int, root: int) -> Ints:
     """Return the immediate dominators of a graph given as edges."""
     import rustworkx
 
-    edges = np.unique(sources * n + targets)
+    edges = np.sort(sources * n + targets)  # np.unique takes ten times as long
+    edges = edges[np.r_[True, edges[1:] != edges[:-1]]] if len(edges) else edges
     graph = rustworkx.PyDiGraph(multigraph=True, node_count_hint=n, edge_count_hint=len(edges))
     graph.add_nodes_from(range(n))
     for start in range(0, len(edges), _CHUNK):

@@ -40,6 +40,8 @@ _DISTANCE = {"module": 1, "frame": 3, "library": 5, "task": 7, "stdlib": 7, "nat
 _NEVER_ENTERED = ("module", "frame", "library", "stdlib")
 """Paths begin at these: `sys.modules` leads from each module to all others."""
 _TASK = ROOTS.index("task")
+MAX_STEPS = 50
+"""Steps that are told of a path at its start and at its end."""
 _DIGITS = re.compile(r"\d+")
 _SKIPPED = frozenset(("<dict>", "<closure>", "<code>", "<frame>"))
 _ITEMS = {
@@ -286,6 +288,8 @@ class HeapGraph:
         """
         nodes = self.path(node)
         words = [self.root_name(nodes[0])]
+        if len(nodes) > 2 * MAX_STEPS:
+            nodes = nodes[:MAX_STEPS] + nodes[-MAX_STEPS:]
         for before, after in pairwise(nodes):
             word = self.step(before, after)
             if word and not (len(words) > 1 and words[-1] == word):

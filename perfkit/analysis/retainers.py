@@ -25,6 +25,8 @@ MIN_SHARE = 0.1
 """Holders of a smaller share of a group are not told."""
 MAX_COHORT = 10_000
 """Objects of a group that are looked at, evenly chosen (Eclipse MAT's max_paths)."""
+MAX_DEPTH = 40
+"""Steps after which paths are not told apart any more."""
 MAX_PATHS = 3000
 """Paths that are told in words; the others are small, and added up."""
 OTHER_PATHS = "(other paths)"
@@ -207,9 +209,12 @@ def by_path(graph: HeapGraph) -> "pd.DataFrame":
     mask_of = np.array([unique[masks[label]] for label in graph.labels] + [-1])
     labels, types, parents = mask_of[graph.edge_label].tolist(), graph.type_of.tolist(), graph.parent.tolist()
     examples: list[int] = []
+    depths: list[int] = []
     for node in graph.order.tolist():
         parent = parents[node]
-        if parent < n and labels[node] == labels[parent] and types[node] == types[parent]:
+        if parent < n and (
+            (labels[node] == labels[parent] and types[node] == types[parent]) or depths[group[parent]] > MAX_DEPTH
+        ):
             group[node] = group[parent]
             continue
         # A root is a row of its own: they differ by name.
@@ -217,6 +222,7 @@ def by_path(graph: HeapGraph) -> "pd.DataFrame":
         number = classes.setdefault(key, len(classes))
         if number == len(examples):
             examples.append(node)
+            depths.append(depths[group[parent]] + 1 if parent < n else 0)
         group[node] = number
     ours = graph.is_ours
     numbers = np.array(group[:n])

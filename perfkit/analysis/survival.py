@@ -124,15 +124,22 @@ def places(profile: Profile) -> dict[int, Place]:
     """Return the place that each stack stands for: its innermost frame of user code.
 
     Else the innermost frame of a library, else the innermost of all. Stacks that pass through
-    the probe or the allocation tracer are left out: the measurement is not the service.
+    the probe or the allocation tracer are left out: the measurement is not the service. A
+    comprehension, which has a frame of its own up to 3.11, goes by the name of its function.
     """
     answer = profile.sql(
         """
-        with judged as (
-            select stack_id, pos, function, file, line, module, kind,
+        with called as (
+            select *, lag(function) over calls as caller, lag(file) over calls as caller_file
+            from stack_frames join frames using (frame_id)
+            window calls as (partition by stack_id order by pos)
+        ), judged as (
+            select stack_id, pos, file, line, module, kind,
+                   if(function in ('<listcomp>', '<setcomp>', '<dictcomp>', '<genexpr>') and file = caller_file,
+                      caller, function) as function,
                    case kind when 'python' then 2 when 'library' then 1 else 0 end as preference,
                    regexp_matches(coalesce(file, ''), $artifacts) as artifact
-            from stack_frames join frames using (frame_id)
+            from called
         )
         select stack_id, arg_max({'function': function, 'file': file, 'line': line, 'module': module, 'kind': kind},
                                  preference * 1000000 + pos) as place
