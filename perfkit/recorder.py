@@ -97,7 +97,7 @@ def plan_for(target: Target, settings: Settings) -> Plan:
             raise UnknownName("collector", word, names)
     chosen, left_out, problems = [], [], []
     for collector in sorted(known.values(), key=lambda c: (GROUPS.index(c.group), c.name)):
-        if settings.collect is not None and not {collector.name, collector.group} & set(settings.collect):
+        if not _is_wanted(collector, settings.collect):
             continue
         problem = collector.problem(target)
         if problem is None:
@@ -111,6 +111,14 @@ def plan_for(target: Target, settings: Settings) -> Plan:
     if not any(collector.group != "process" for collector in chosen) and problems:
         raise problems[0]
     return Plan(target, tuple(chosen), tuple(left_out))
+
+
+def _is_wanted(collector: Collector, collect: tuple[str, ...] | None) -> bool:
+    """Whether a collector was asked for, by its name or by its group, or belongs to every recording."""
+    on_request = getattr(collector, "on_request", False)
+    if collect is None:
+        return not on_request
+    return collector.name in collect or (collector.group in collect and not on_request)
 
 
 class Recorder:

@@ -26,11 +26,15 @@ _PEER = struct.Struct("3i")
 _POLL_S = 0.02
 
 # A raw thread (nobody's `threading.enumerate()` shows it), a raw socket (gevent patches the
-# other one), nothing left in `__main__` (PyRun_SimpleString runs there), no file read.
+# other one), nothing left in `__main__` (PyRun_SimpleString runs there). `threading` must be
+# imported here, by the main thread: up to 3.12 it takes the first thread that imports it for the
+# main one, and a program would wait for our thread when it wants to end.
 _BOOTSTRAP = """exec({program!r},{{}})
 """
 _PROGRAM = """
 import sys,_thread
+try:import threading
+except Exception:pass
 def main():
  try:
   import _socket as S

@@ -47,6 +47,7 @@ class ObjectGraph:
 
     name: str = "object_graph"
     group: str = "objects"
+    on_request: bool = True
     writes: tuple[str, ...] = ("heap_objects", "heap_references")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {

@@ -44,6 +44,7 @@ class ObjectSites:
 
     name: str = "object_sites"
     group: str = "heap"
+    on_request: bool = True
     writes: tuple[str, ...] = ("object_sites",)
     options: Mapping[str, Any] = field(default_factory=lambda: {"max_seconds": 60.0})
 

@@ -30,6 +30,7 @@ class Beats:
     group = "process"
     writes = ()
     options: Mapping[str, Any] = {"breaks": False}
+    on_request = False
 
     def __init__(self, name: str, group: str = "process", problem: Exception | None = None) -> None:
         self.name = name
@@ -241,3 +242,14 @@ def test_interrupting_keeps_what_was_recorded(tmp_path: Path, use: Any, target: 
     assert profile.duration_s < 5
     assert quality(profile) == ["beats"]
     assert json.loads((profile.path / "manifest.json").read_text())["rows"] == {"events": 2, "recording_quality": 1}
+
+
+def test_a_collector_on_request_runs_only_when_it_is_named(
+    tmp_path: Path, use: Any, target: subprocess.Popen[str]
+) -> None:
+    costly = Beats("graph", group="objects")
+    costly.on_request = True
+    use(Beats("census", group="objects"), costly)
+    assert quality(record_pid(target.pid, Settings(tmp_path / "a", duration_s=0.2))) == ["census"]
+    assert quality(record_pid(target.pid, Settings(tmp_path / "b", 0.2, ("objects",)))) == ["census"]
+    assert quality(record_pid(target.pid, Settings(tmp_path / "c", 0.2, ("objects", "graph")))) == ["census", "graph"]
