@@ -27,7 +27,8 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	.ci/system-packages
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -m 'not quiet' -n 4 --dist worksteal
+	$(BIN)/python -m pytest -m quiet
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

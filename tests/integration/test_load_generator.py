@@ -29,6 +29,8 @@ from perfkit.load.results import decode
 from perfkit.load.rows import FILE, RECORD
 from perfkit.load.schedule import Schedule
 
+pytestmark = pytest.mark.quiet
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 

@@ -110,6 +110,7 @@ def test_a_program_perfkit_knows_nothing_about(tmp_path: Path) -> None:
     assert profile.table("object_census").num_rows > 0
 
 
+@pytest.mark.quiet
 def test_the_leak_of_a_foreign_service_is_named(tmp_path: Path) -> None:
     with started(sys.executable, str(TARGETS / "web_app.py")) as (server, line):
         url = f"http://127.0.0.1:{json.loads(line)['port']}/search?visitor={{n}}&q=shoes"

@@ -164,6 +164,7 @@ def test_the_builders_services(tmp_path: Path) -> None:
     assert total.estimate == pytest.approx(160 * 1024, rel=0.01)
 
 
+@pytest.mark.quiet
 def test_a_million_rows_take_seconds(tmp_path: Path) -> None:
     rows, stacks = 1_000_000, 2_000
     random, symbols = np.random.default_rng(0), Symbols()
