@@ -80,9 +80,9 @@ class Watch:
 
     def first(self, phase: str, info: dict[str, int]) -> None:
         """Note the end of a collection, before other callbacks run; at its start, who asked for it."""
-        now_ns = monotonic_ns()
-        step = self.step
         try:
+            now_ns = monotonic_ns()
+            step = self.step
             if phase == "start":
                 self.step = _OPENED
                 if step == _CLOSING:
@@ -112,17 +112,20 @@ class Watch:
 
     def last(self, phase: str, info: dict[str, int]) -> None:
         """Note the start of a collection, after other callbacks ran."""
-        if phase == "start":
-            if self.step == _OPENED:
-                self.step = _BEGUN
-            self.start_ns = monotonic_ns()
-            return
-        step, self.step = self.step, _IDLE
-        if step == _BEGUN:
-            self._was_cut_short()
-        # A forked child has our callbacks, but nobody who would take them out again.
-        if self.generation and os.getpid() != self._pid:
-            self.remove()
+        try:
+            if phase == "start":
+                if self.step == _OPENED:
+                    self.step = _BEGUN
+                self.start_ns = monotonic_ns()
+                return
+            step, self.step = self.step, _IDLE
+            if step == _BEGUN:
+                self._was_cut_short()
+            # A forked child has our callbacks, but nobody who would take them out again.
+            if self.generation and os.getpid() != self._pid:
+                self.remove()
+        except KeyboardInterrupt:
+            self.interrupted = True
 
     def _was_cut_short(self) -> None:
         """Note that one of our functions did not run, because a signal's handler raised at its beginning."""

@@ -105,9 +105,9 @@ def interruptions(number):
     kept = [[index] for index in range(100_000)]
     arrived = 0
     for _ in range(int(number)):
-        timer = threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
         try:
+            timer.start()
             until = time.monotonic() + 10
             while time.monotonic() < until:
                 began = time.monotonic()
