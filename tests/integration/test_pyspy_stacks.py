@@ -24,7 +24,7 @@ from perfkit.tables import CPU_SAMPLES
 
 TARGETS = Path(__file__).parents[1] / "targets" / "cpu"
 VERSIONS = Path.home() / ".pyenv" / "versions"
-pytestmark = [pytest.mark.attach, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.attach, pytest.mark.quiet, pytest.mark.timeout(60)]
 
 
 def interpreter(minor: str) -> str:
