@@ -128,7 +128,7 @@ class HeapGraph:
 
     def type(self, node: int) -> str:
         """Return module.qualname of the type of an object."""
-        return self.types[self.type_of[node]]
+        return self.types[int(self.type_of[node])]
 
     def of_type(self, name: str) -> Ints:
         """Return the objects of a type, increasing."""
@@ -322,7 +322,8 @@ class HeapGraph:
         if label.startswith("<"):
             return {"<key>": "dict key"}.get(label, label.strip("<>"))
         grandparent = int(self.parent[before])
-        is_global = grandparent < len(self) and self.type(grandparent) == "builtins.module"
+        holder = grandparent if self.type(before) == "builtins.dict" and grandparent < len(self) else before
+        is_global = self.type(holder) == "builtins.module"
         return label[1:] if is_global and label.startswith(".") else label
 
     def owner(self, node: int) -> int | None:

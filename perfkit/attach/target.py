@@ -119,9 +119,18 @@ def children(pid: int) -> list[Target]:
     while waiting:
         child = waiting.pop(0)
         waiting += sorted(below.get(child, ()))
+        if _is_snapshot(child):
+            continue
         with suppress(NoSuchProcess, NotPython, ZombieProcess, PermissionError):
             found.append(inspect(child))
     return sorted(found, key=lambda target: (target.started_ticks, target.pid))
+
+
+def _is_snapshot(pid: int) -> bool:
+    """Whether a process is a copy that `perfkit.probe.object_graph` made to look at a heap in peace."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text("utf-8").strip() == "perfkit-graph"
+    return False
 
 
 def mappings(pid: int) -> list[Mapping]:

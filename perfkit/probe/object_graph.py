@@ -10,11 +10,12 @@ to others:
 * An exit signal of 0 instead of SIGCHLD: no handler of the target is called, and a supervisor's
   `waitpid(-1)` neither sees nor reaps the copy. We reap it ourselves, with `__WALL`.
 
-What the copy must do without in return: it never lets go of the GIL (whoever wants it there is
-gone, so it would never come back), thus every system call goes through `_ctypes` with the GIL
-held; it does not collect garbage, import, or take locks. The memory allocator's locks may have
-been held by a thread without the GIL: then the copy hangs, is ended, and slices take over.
-Tracers that write to shared memory (memray) must be off.
+What the copy must do without in return: it never lets go of the GIL (the lock's condition
+variables count threads that are gone, and wait for them), thus every system call goes through
+`_ctypes` with the GIL held, and nothing that lets go of it by itself is used, such as joining a
+MiB of bytes; it does not collect garbage, import, or take locks. The memory allocator's locks may
+have been held by a thread without the GIL: then the copy hangs, is ended, and slices take over.
+Tracers that write to shared memory, such as memray, must be off: then slices are used, too.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _IMMORTAL = 1 << 29
 _NAMED_ITEMS = 16
 _MAX_NAMES = 200_000
 _INTERVAL_S = 0.05
-_SIGN_OF_LIFE_S = 5.0
+_HUNG_S = 1.0
 _WALL = 0x40000000
 
 _CALLS = {
@@ -138,6 +139,9 @@ class Recorder:
 
     def _in_copy(self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float) -> Iterator[float]:
         """Let a copy of the process write the file; sets `mode` if it did."""
+        if why := _tracer():
+            row["no_copy"] = why
+            return
         try:
             copy = self._copy = Copy()
         except (ImportError, OSError, KeyError) as error:
@@ -149,16 +153,16 @@ class Recorder:
             if not copy.pid:
                 row["no_copy"] = f"clone failed ({copy.why})"
                 return
-            until = time.monotonic() + max_seconds
-            size_bytes, grew_at = 0, time.monotonic()
+            until = ran_at = time.monotonic()
+            until += max_seconds
             while not copy.is_done():
                 now = time.monotonic()
-                if (size := os.fstat(descriptor).st_size) != size_bytes:
-                    size_bytes, grew_at = size, now
+                if copy.is_running():
+                    ran_at = now
                 if now >= until:
                     copy.end(f"it took longer than {max_seconds:g} s")
-                elif now - grew_at > _SIGN_OF_LIFE_S + max_seconds / 10:
-                    copy.end("it hung")
+                elif now - ran_at > _HUNG_S:
+                    copy.end("it waited for a lock that nobody can release")
                 yield 0.05
             if copy.why is None:
                 row["mode"] = "copy"
@@ -294,6 +298,14 @@ class Copy:
                 self.why = f"it ended with status {status}"
         return True
 
+    def is_running(self) -> bool:
+        """Whether the copy runs, would if it were its turn, or waits for a disk: it has nothing else to wait for."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:  # noqa: PTH123
+                return file.read().rpartition(b") ")[2][:1] in b"RDZX"
+        except OSError:
+            return True
+
     def end(self, why: str | None = None) -> None:
         """End the copy if it still runs, and wait for it."""
         if self.pid and not self.is_done():
@@ -312,12 +324,21 @@ def _syscall() -> Callable[..., int]:
         long_ = type("perfkit probe long", (c._SimpleCData,), {"_type_": "l"})
         flags = c.FUNCFLAG_CDECL | c.FUNCFLAG_PYTHONAPI
         function = type("perfkit probe function", (c.CFuncPtr,), {"_flags_": flags, "_restype_": long_})
-        found: Callable[..., int] = function(c.dlsym(c.dlopen(None, 0), "syscall"))
-        found.argtypes = (long_,) * 6  # type: ignore[attr-defined]
+        found: Any = function(c.dlsym(c.dlopen(None, 0), "syscall"))
+        found.argtypes = (long_,) * 6
     finally:
         if not had:
             sys.modules.pop("_ctypes", None)
-    return found
+    return found  # type: ignore[no-any-return]
+
+
+def _tracer() -> str | None:
+    """Return what is at work in the target that a copy would get into the way of, or None."""
+    tracker = getattr(sys.modules.get("memray"), "Tracker", None)
+    hook = getattr(sys.modules.get("threading"), "_profile_hook", None)
+    if tracker is not None and hook is not None:
+        return "memray is at work, and a copy would write into its file"
+    return None
 
 
 _threads: dict[int, Any] = {}
@@ -331,10 +352,14 @@ def _write_to(descriptor: int, data: Any) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _block(kind: str, *parts: Any) -> bytes:
+def _block(kind: str, *parts: Any) -> bytearray:
     """Return one block of the file."""
-    content = b"".join(bytes(part) for part in parts)
-    return kind.encode() + len(content).to_bytes(8, sys.byteorder) + content
+    block = bytearray(9)
+    block[:1] = kind.encode()
+    for part in parts:
+        block += part  # b"".join() lets go of the GIL when it has more than 1 MiB to copy
+    block[1:9] = (len(block) - 9).to_bytes(8, sys.byteorder)
+    return block
 
 
 def _write_all(write: Callable[[Any], None], max_objects: int) -> None:
@@ -433,7 +458,7 @@ async def _asynchronous() -> Any:
 _coroutine_ = _coroutine()
 _namespace_of: Callable[[Any], Any] = _MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
 _SUSPENDED = {
-    type(each for each in ()): "gi_frame",
+    type(_ for _ in range(0)): "gi_frame",
     type(_coroutine_): "cr_frame",
     type(_asynchronous()): "ag_frame",
 }
@@ -447,8 +472,7 @@ class Walk:
     def __init__(self, write: Callable[[Any], None], *, in_copy: bool) -> None:
         self._put, self._in_copy = write, in_copy
         self._began_ns = time.thread_time_ns()
-        self._waiting: list[bytes] = [MAGIC]
-        self._waiting_bytes = 0
+        self._waiting = bytearray(MAGIC)
         self._strings = Strings()
         self._attributes = Labels(self._strings, ".{}", identifiers_only=False)
         self._keys = Labels(self._strings, "[{!r}]", identifiers_only=True)
@@ -481,18 +505,15 @@ class Walk:
         """Add a block to what is waiting; new texts come before what uses them."""
         if self._strings.new:
             new, self._strings.new = self._strings.new, []
-            self._waiting.append(_block("S", json.dumps(new).encode()))
-        block = _block(kind, *parts)
-        self._waiting.append(block)
-        self._waiting_bytes += len(block)
-        if self._waiting_bytes >= _FLUSH_BYTES:
+            self._waiting += _block("S", json.dumps(new).encode())
+        self._waiting += _block(kind, *parts)
+        if len(self._waiting) >= _FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is waiting."""
-        self._put(b"".join(self._waiting))
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._put(self._waiting)
+        self._waiting = bytearray()
 
     def kind(self, kind: type) -> Kind:
         """Return what is known of a type."""
@@ -639,7 +660,7 @@ class Walk:
         return targets, None, array("I", map(len, lists))
 
     def _labelled(
-        self, part: list[Any], names: Callable[[Any], dict[int, int]]
+        self, part: list[Any], names: Callable[[Any], dict[int, Any]]
     ) -> tuple[array[int], array[int], array[int]]:
         """Return references with labels that a function knows, by identity of what is referred to."""
         targets, labels, degrees = array("q"), array("I"), array("I")
@@ -649,8 +670,8 @@ class Walk:
             known = names(each)
             ids = list(map(id, referents))
             if extra := known.pop(-1, None):
-                referents += extra  # type: ignore[arg-type]
-                ids += map(id, extra)  # type: ignore[arg-type]
+                referents += extra
+                ids += map(id, extra)
             targets.extend(ids)
             labels.extend(map(known.get, ids, repeat(0)))
             degrees.append(len(ids))

@@ -1,0 +1,139 @@
+"""What a heap graph says of small heaps that can be drawn on paper."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from perfkit.analysis.heap_graph import HeapGraph, by_type, largest
+from perfkit.analysis.retainers import accumulation_point, by_path, growing_containers, growth, retainer, retainers
+from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES
+
+Row = dict[str, object]
+
+
+def heap(objects: Sequence[Row], references: Sequence[tuple[int, int] | tuple[int, int, str]]) -> HeapGraph:
+    """Return a graph of objects (plain ones of 10 bytes where nothing is said) and `(from, to, label)`."""
+    counts = np.bincount([edge[1] for edge in references], minlength=len(objects)) if references else [0] * len(objects)
+    rows = [
+        {
+            "pid": 1, "rung": 0, "object_id": number, "type": "app.Thing", "size_bytes": 10,
+            "refcount": int(counts[number]), **more,
+        }
+        for number, more in enumerate(objects)
+    ]  # fmt: skip
+    edges = [
+        {"pid": 1, "rung": 0, "from_id": edge[0], "to_id": edge[1], "label": edge[2] if len(edge) > 2 else None}
+        for edge in references
+    ]
+    return HeapGraph.from_tables(HEAP_OBJECTS.from_rows(rows), HEAP_REFERENCES.from_rows(edges))
+
+
+def module(name: str, kind: str = "module") -> Row:
+    return {"type": "builtins.module", "root": kind, "name": name}
+
+
+DICT: Row = {"type": "builtins.dict", "items": 0}
+SESSION: Row = {"type": "app.Session", "size_bytes": 100}
+
+
+def sessions(count: int, *, static: int = 0) -> HeapGraph:
+    """Return module app > SESSIONS > that many sessions; beside it STATIC with other ones."""
+    things: list[Row] = [module("app"), DICT, {**DICT, "items": count}, {**DICT, "items": static}]
+    edges: list[tuple[int, int] | tuple[int, int, str]] = [(0, 1, "<dict>"), (1, 2, ".SESSIONS"), (1, 3, ".STATIC")]
+    for number in range(static + count):
+        things.append(SESSION)
+        edges.append((3 if number < static else 2, len(things) - 1))
+    return heap(things, edges)
+
+
+def test_a_path_is_told_in_words() -> None:
+    graph = sessions(5)
+    assert graph.steps(4) == ["module app", "SESSIONS", "dict value", "Session"]
+    assert graph.steps(0) == ["module app"]
+
+
+def test_what_is_retained_adds_up_to_the_heap() -> None:
+    graph = sessions(5)
+    assert graph.retained_bytes.tolist()[2] == 10 + 5 * 100
+    assert graph.retained_bytes[-1] == graph.size_bytes.sum()
+
+
+def test_a_module_is_reached_by_its_own_name_and_not_through_another() -> None:
+    graph = heap(
+        [module("app"), {**DICT}, module("json", "stdlib"), {"type": "json.Thing"}],
+        [(0, 1, "<dict>"), (1, 2, ".json"), (2, 3, ".thing")],
+    )
+    assert graph.steps(3) == ["module json", "thing", "Thing"]
+
+
+@pytest.mark.parametrize(
+    ("refcount", "root"),
+    [
+        pytest.param(2, "native code, app.Thing", id="one-reference-more-than-was-seen"),
+        pytest.param(1, "garbage, app.Thing", id="only-its-own-cycle"),
+    ],
+)
+def test_what_nothing_leads_to_is_held_by_native_code_or_is_garbage(refcount: int, root: str) -> None:
+    graph = heap([module("app"), {"refcount": refcount}, {"type": "app.Payload"}, {}], [(1, 3), (3, 1), (1, 2)])
+    assert graph.steps(2)[0] == root
+
+
+def test_perfkit_is_left_out() -> None:
+    graph = heap([module("app"), {"root": "perfkit", "type": "perfkit probe.Probe"}, {"type": "app.Thing"}], [(1, 2)])
+    assert graph.is_ours.tolist() == [False, True, True]
+    assert largest(graph)["node"].tolist() == [0]
+    assert retainer(graph, np.array([2])) is None
+
+
+def test_references_to_what_is_not_in_the_snapshot_are_dropped() -> None:
+    table = HEAP_REFERENCES.from_rows([{"pid": 1, "rung": 0, "from_id": 0, "to_id": 99}])
+    objects = HEAP_OBJECTS.from_rows(
+        [{"pid": 1, "rung": 0, "object_id": 0, "type": "app.Thing", "size_bytes": 1, "root": "module"}]
+    )
+    assert len(HeapGraph.from_tables(objects, table).targets) == 0
+
+
+def test_memory_piles_up_where_no_child_keeps_most_of_it() -> None:
+    graph = sessions(5)
+    assert accumulation_point(graph, 0) == 2
+    assert largest(graph, 1)["path"].tolist() == [["module app", "SESSIONS", "dict"]]
+
+
+def test_a_group_piles_up_in_its_container() -> None:
+    graph = sessions(50)
+    answer = retainer(graph, graph.of_type("app.Session"))
+    assert answer is not None
+    assert (answer.node, answer.share, answer.objects, answer.bytes) == (2, 1.0, 50, 5000)
+    assert answer.owner == "app.SESSIONS"
+
+
+def test_a_group_with_two_holders_has_two_retainers() -> None:
+    graph = sessions(60, static=40)
+    found = retainers(graph, graph.of_type("app.Session"))
+    assert [(each.node, each.share) for each in found] == [(2, 0.6), (3, 0.4)]
+
+
+def test_the_newest_are_followed_rather_than_all() -> None:
+    """A large static container of the same type does not draw the blame."""
+    before, after = sessions(10, static=1000), sessions(60, static=1000)
+    [grown] = growth(before, after).to_dict("records")
+    assert (grown["type"], grown["objects"], grown["bytes"]) == ("app.Session", 50, 5000)
+    assert grown["retainer"].steps == ("module app", "SESSIONS", "dict value", "Session")
+    [container] = growing_containers(before, after).to_dict("records")
+    assert (container["items_before"], container["items_after"]) == (10, 60)
+
+
+def test_paths_and_types_split_the_heap_without_counting_twice() -> None:
+    graph = sessions(7, static=3)
+    assert by_path(graph)["size_bytes"].sum() == graph.size_bytes.sum()
+    assert by_type(graph)["size_bytes"].sum() == graph.size_bytes.sum()
+    paths = by_path(graph).set_index("path")["objects"]
+    assert paths["module app > SESSIONS > dict value > Session"] == 7
+
+
+def test_a_linked_list_is_one_path() -> None:
+    links = [module("app"), *[{"type": "app.Link"}] * 200]
+    graph = heap(links, [(number, number + 1, ".next") for number in range(200)])
+    assert by_path(graph)["objects"].tolist() == [200, 1]
+    assert graph.steps(200) == ["module app", "next", ".next", "Link"]

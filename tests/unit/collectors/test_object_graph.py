@@ -1,0 +1,147 @@
+"""A snapshot of this very interpreter, written and read again; files that were cut off; room for a copy."""
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from perfkit.analysis.graph_file import read_graph
+from perfkit.attach.cgroup import MemoryReading
+from perfkit.clock import Clock
+from perfkit.collectors import Raw, object_graph
+from perfkit.collectors.object_graph import COLLECTOR
+from perfkit.collectors.object_sites import match
+from perfkit.probe import object_graph as probe
+from perfkit.symbols import Symbols
+from perfkit.tables import HEAP_REFERENCES
+
+PID = 7
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.name_of_it = ["item"]
+        self.by_key = {"setting": 1.5, "a key with a secret": 2.5}
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, Path]:
+    """Return an object of ours, and the file of a snapshot that it is in."""
+    kept = Kept()
+    file = tmp_path_factory.mktemp("raw") / "graph-0.bin"
+    with file.open("wb") as opened:
+        for _slice in probe._walk(opened.write, 10**8, in_copy=False):
+            pass
+    return kept, file
+
+
+def labels(references: pa.Table, holder: object) -> dict[int, str | None]:
+    """Return the labels of what an object refers to, by identity."""
+    rows = references.filter(pa.compute.equal(references["from_id"], id(holder)))
+    return dict(zip(rows["to_id"].to_pylist(), rows["label"].to_pylist(), strict=True))
+
+
+def test_an_object_is_told_with_its_type_size_and_references(snapshot: tuple[Kept, Path]) -> None:
+    kept, file = snapshot
+    graph = read_graph(file, PID, rung=3)
+    assert graph.complete
+    [row] = graph.objects.filter(pa.compute.equal(graph.objects["object_id"], id(kept))).to_pylist()
+    assert row["type"] == f"{__name__}.Kept"
+    assert (row["pid"], row["rung"]) == (PID, 3)
+    assert row["size_bytes"] == object.__sizeof__(kept) + 16
+    found = labels(graph.references, kept)
+    attributes = found if id(kept.name_of_it) in found else labels(graph.references, vars(kept))
+    assert attributes[id(kept.name_of_it)] == ".name_of_it"
+
+
+def test_keys_of_data_are_told_only_where_they_look_like_names(snapshot: tuple[Kept, Path]) -> None:
+    kept, file = snapshot
+    references = read_graph(file, PID, rung=0).references
+    found = labels(references, kept.by_key)
+    assert found[id(kept.by_key["setting"])] == "['setting']"
+    assert found[id(kept.by_key["a key with a secret"])] is None
+    assert not any("with a secret" in text for text in pa.compute.unique(references["label"]).to_pylist() if text)
+    assert b"a key with a secret" not in file.read_bytes()
+
+
+def test_reference_counts_add_up(snapshot: tuple[Kept, Path]) -> None:
+    """Of most types no reference is missed: else everything would seem to be held by C code."""
+    graph = read_graph(snapshot[1], PID, rung=0)
+    objects, references = graph.objects.to_pandas(), graph.references.to_pandas()
+    seen = references["to_id"].value_counts()
+    functions = objects[(objects["type"] == "builtins.function") & objects["refcount"].notna()]
+    missing = functions["refcount"] - functions["object_id"].map(seen).fillna(0)
+    assert (missing == 0).mean() > 0.95
+
+
+def test_the_probe_leaves_the_collector_as_it_was(snapshot: tuple[Kept, Path]) -> None:
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+def test_a_file_that_was_cut_off_is_left_out_and_said_so(
+    snapshot: tuple[Kept, Path], part: float, tmp_path: Path
+) -> None:
+    content = snapshot[1].read_bytes()
+    (tmp_path / "graph-0.bin").write_bytes(content[: int(len(content) * part)])
+    tables = COLLECTOR.decode(Raw(tmp_path, PID, Clock(0, 0), Symbols(), until_ns=1))
+    [quality] = tables["recording_quality"].to_pylist()
+    assert tables["heap_objects"].num_rows == tables["heap_references"].num_rows == 0
+    assert (quality["taken"], quality["lost"]) == (0, 1)
+    assert "cut off" in quality["note"]
+
+
+def test_a_target_that_ended_too_early_has_no_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "start.json").write_text(json.dumps({"monotonic_ns": 5, "stopped_ns": 2}), "utf-8")
+    [quality] = COLLECTOR.decode(Raw(tmp_path, PID, Clock(0, 0), Symbols(), until_ns=9))[
+        "recording_quality"
+    ].to_pylist()
+    assert (quality["taken"], quality["lost"], quality["stopped_ns"]) == (0, 1, 2)
+    assert "ended" in quality["note"]
+
+
+@pytest.mark.parametrize(
+    ("limit_gib", "fits"),
+    [
+        pytest.param(None, True, id="no-limit"),
+        pytest.param(64, True, id="a-wide-limit"),
+        pytest.param(1.1, False, id="a-limit-that-the-copy-would-break"),
+    ],
+)
+def test_a_copy_is_made_only_where_the_cgroup_has_room(
+    limit_gib: float | None, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = MemoryReading(1 << 30, 0, None if limit_gib is None else int(limit_gib * 2**30))
+
+    class Cgroup:
+        def read(self) -> MemoryReading:
+            return reading
+
+    class Ourselves:
+        pid = "self"
+
+    monkeypatch.setattr(object_graph, "memory_cgroup", lambda pid: Cgroup())
+    ourselves: Any = Ourselves()
+    assert object_graph.has_room(ourselves) == fits
+
+
+def test_a_type_is_joined_at_the_offset_that_fits_most_of_its_objects() -> None:
+    import numpy as np
+
+    ids = np.array([132, 232, 332, 1000, 2000])
+    types = np.array([0, 0, 0, 1, 1])
+    addresses, stacks = np.array([100, 200, 316, 1000, 2000]), np.array([1, 2, 3, 4, 5])
+    assert match(ids, types, addresses, stacks).tolist() == [1, 2, 0, 4, 5]
+
+
+def test_a_table_that_is_in_order_is_not_sorted_again() -> None:
+    rows = [
+        {"pid": pid, "rung": 0, "from_id": number, "to_id": place}
+        for place, (pid, number) in enumerate([(1, 9), (1, 9), (2, 3), (1, 4)])
+    ]
+    in_order = HEAP_REFERENCES.from_rows(rows[:3])
+    assert HEAP_REFERENCES.sorted(in_order) is in_order
+    assert HEAP_REFERENCES.from_rows(rows)["to_id"].to_pylist() == [3, 0, 1, 2]
