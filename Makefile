@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := out/demo
-SAMPLES := healthy heap_leak_sessions
+SAMPLES := healthy heap_leak_bodies heap_leak_decoder_cache heap_leak_sessions
 
 .PHONY: demo test lint check bench samples sample_runs clean
 .DELETE_ON_ERROR:
