@@ -262,12 +262,12 @@ class HeapGraph:
         number[nodes] = np.arange(len(nodes))
         sources = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
         inside = among[sources] & among[self.targets]
-        sources, targets = number[sources[inside]], number[self.targets[inside]]
-        matrix = csr_matrix((np.ones(len(sources), np.int8), (sources, targets)), shape=(len(nodes), len(nodes)))
+        before, after = number[sources[inside]], number[self.targets[inside]]
+        matrix = csr_matrix((np.ones(len(before), np.int8), (before, after)), shape=(len(nodes), len(nodes)))
         _count, component = connected_components(matrix, connection="strong")
         entered = np.zeros(len(nodes), bool)
-        crossing = component[sources] != component[targets]
-        entered[component[targets[crossing]]] = True
+        crossing = component[before] != component[after]
+        entered[component[after[crossing]]] = True
         _components, first = np.unique(component, return_index=True)
         return nodes[first[~entered[component[first]]]]
 

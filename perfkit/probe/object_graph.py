@@ -329,7 +329,7 @@ def _syscall() -> Callable[..., int]:
     finally:
         if not had:
             sys.modules.pop("_ctypes", None)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _tracer() -> str | None:
