@@ -154,6 +154,7 @@ class _Snapshots:
                 max_objects=options["max_objects"],
                 max_seconds=options["max_seconds"],
                 share=options["share"],
+                copy_share=copy_share(target),
             )
             until = time.monotonic() + 2 * options["max_seconds"] + 10
             while time.monotonic() < until:
@@ -183,6 +184,24 @@ def has_room(target: Target) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return free_bytes(target) > _RESERVE_BYTES + _COPY_RATIO * used
+
+
+def copy_share(target: Target) -> float:
+    """Return the share of one CPU that a copy may take: all of it, or a quarter of what a cgroup allows the target.
+
+    The copy yields to everybody (nice 19), but what it uses counts towards a quota, and when
+    that is used up the target stands still.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
+    """
+    cgroup = memory_cgroup(target.pid)
+    share = 1.0
+    for folder in (cgroup.folder, *cgroup.folder.parents) if cgroup and cgroup.version == 2 else ():
+        with suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text("ascii").split()
+            if quota != "max":
+                share = min(share, 0.25 * int(quota) / int(period))
+    return max(share, 0.02)
 
 
 def free_bytes(target: Target) -> int:

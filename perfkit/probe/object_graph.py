@@ -54,6 +54,7 @@ _NAMED_ITEMS = 16
 _MAX_NAMES = 200_000
 _INTERVAL_S = 0.05
 _HUNG_S = 1.0
+_LONGEST_REST_NS = 500_000_000
 _WALL = 0x40000000
 
 _CALLS = {
@@ -91,7 +92,7 @@ class Recorder:
         """Begin snapshot number `take`, end the copy for a reason, or return what is known of the finished ones.
 
         Options: `file` to write, `fork` whether a copy may be made, `max_objects`, `max_seconds`,
-        `share` of one CPU for slices.
+        `share` of one CPU for slices, `copy_share` for the copy.
         """
         if give_up_copy is not None and self._copy is not None:
             self._copy.end(give_up_copy)
@@ -117,6 +118,7 @@ class Recorder:
         max_objects: int = 20_000_000,
         max_seconds: float = 120.0,
         share: float = 0.5,
+        copy_share: float = 1.0,
     ) -> Iterator[float]:
         """Take one snapshot; what came of it is in `_rows`."""
         row: dict[str, Any] = {"rung": rung, "file": os.path.basename(file), "monotonic_ns": time.monotonic_ns()}  # noqa: PTH119
@@ -124,7 +126,7 @@ class Recorder:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 if fork:
-                    yield from self._in_copy(descriptor, row, max_objects, max_seconds)
+                    yield from self._in_copy(descriptor, row, max_objects, max_seconds, copy_share)
                 if row.get("mode") is None:
                     yield from self._in_slices(descriptor, row, max_objects, max_seconds, share)
             finally:
@@ -137,13 +139,15 @@ class Recorder:
             self._rows[rung] = row
         self._probe.emit(row)
 
-    def _in_copy(self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float) -> Iterator[float]:
+    def _in_copy(
+        self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float, copy_share: float
+    ) -> Iterator[float]:
         """Let a copy of the process write the file; sets `mode` if it did."""
         if why := _tracer():
             row["no_copy"] = why
             return
         try:
-            copy = self._copy = Copy()
+            copy = self._copy = Copy(copy_share)
         except (ImportError, OSError, KeyError) as error:
             row["no_copy"] = f"{type(error).__name__}: {error}"
             return
@@ -201,13 +205,14 @@ class Recorder:
 class Copy:
     """A child process that is a copy of this one, with this thread only; see the module's docstring."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: float) -> None:
         (self._clone, self._write, self._close, self._dup3, self._close_range, self._prctl, self._setpriority,
-         self._prlimit, self._exit, self._openat, _sleep) = _CALLS[os.uname().machine]  # fmt: skip
+         self._prlimit, self._exit, self._openat, self._nanosleep) = _CALLS[os.uname().machine]  # fmt: skip
         self._syscall = _syscall()
         self.pid = 0
         self.why: str | None = None
         self.stopped_ns = 0
+        self._share, self._rested_ns = share, time.monotonic_ns()
 
     def make(self, work: Callable[[Callable[[Any], None]], None], descriptor: int, cpu_s: float) -> Iterator[float]:
         """Make the copy and let it do `work(write)`; `pid` is 0 if there is none, and `why` says why not."""
@@ -222,15 +227,17 @@ class Copy:
             collects = gc.isenabled()
             # Signals to the process group must not reach the copy: their handlers write to a descriptor.
             mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-            gc.disable()
-            threads = sys._current_frames()
-            pid = self._syscall(self._clone, 0, 0, 0, 0, 0)
-            if pid == 0:
-                self._be_the_copy(work, descriptor, cpu_s, threads)
-            threads.clear()
-            if collects:
-                gc.enable()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            try:
+                gc.disable()
+                threads = sys._current_frames()
+                pid = self._syscall(self._clone, 0, 0, 0, 0, 0)
+                if pid == 0:
+                    self._be_the_copy(work, descriptor, cpu_s, threads)
+                threads.clear()
+            finally:
+                if collects:
+                    gc.enable()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self.stopped_ns = time.monotonic_ns() - began_ns
             if pid < 0:
                 self.why = "no permission, no process or no memory left"
@@ -282,6 +289,15 @@ class Copy:
             if written <= 0:
                 raise OSError("cannot write")
             address, left = address + written, left - written
+        self._rest()
+
+    def _rest(self) -> None:
+        """Sleep in proportion to the work since the last rest, where the target pays for our CPU time."""
+        worked_ns = time.monotonic_ns() - self._rested_ns
+        if self._share < 1:
+            rest = array("q", (0, min(_LONGEST_REST_NS, int(worked_ns * (1 / self._share - 1)))))
+            self._syscall(self._nanosleep, rest.buffer_info()[0], 0, 0, 0, 0)
+        self._rested_ns = time.monotonic_ns()
 
     def is_done(self) -> bool:
         """Whether the copy has ended; `why` is None if it did all of its work."""
@@ -324,12 +340,13 @@ def _syscall() -> Callable[..., int]:
         long_ = type("perfkit probe long", (c._SimpleCData,), {"_type_": "l"})
         flags = c.FUNCFLAG_CDECL | c.FUNCFLAG_PYTHONAPI
         function = type("perfkit probe function", (c.CFuncPtr,), {"_flags_": flags, "_restype_": long_})
-        found: Any = function(c.dlsym(c.dlopen(None, 0), "syscall"))
+        found = function(c.dlsym(c.dlopen(None, 0), "syscall"))
         found.argtypes = (long_,) * 6
     finally:
         if not had:
             sys.modules.pop("_ctypes", None)
-    return found
+    call: Callable[..., int] = found
+    return call
 
 
 def _tracer() -> str | None:
@@ -392,7 +409,8 @@ class Labels(dict):  # type: ignore[type-arg]
             return 0
         if len(self) >= _MAX_NAMES:
             return 0
-        number = self[key] = self._strings[self._form.format(key)]
+        number: int = self._strings[self._form.format(key)]
+        self[key] = number
         return number
 
 

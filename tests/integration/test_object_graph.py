@@ -222,3 +222,18 @@ def test_living_objects_are_joined_with_the_line_that_allocated_them(tmp_path: P
     tables = symbols.tables()
     stack = tables["stacks"].to_pylist()[int(nodes["stack_id"].mode()[0])]
     assert tables["frames"].to_pylist()[stack["leaf_frame_id"]]["function"] == "answer"
+
+
+def test_a_copy_that_must_not_use_much_of_a_cpu_rests(tmp_path: Path) -> None:
+    """Resting is not hanging: it takes longer, and is done by the copy all the same."""
+    took_ns = []
+    with running(str(HEAP / "large.py"), "300000", python=same_version()) as target:
+        for share in (1.0, 0.2):
+            with Session.open(target.target) as session:
+                session.start("object_graph")
+                session.call("object_graph", take=0, file=str(tmp_path / "graph.bin"), copy_share=share)
+                assert eventually(lambda: not session.call("object_graph")["busy"], within_s=20)
+                [row] = session.stop("object_graph")["rungs"]
+                assert row["mode"] == "copy"
+                took_ns.append(row["took_ns"])
+    assert took_ns[1] > 2 * took_ns[0]

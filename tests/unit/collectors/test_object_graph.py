@@ -3,13 +3,14 @@
 import gc
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from perfkit.analysis.graph_file import read_graph
-from perfkit.attach.cgroup import MemoryReading
+from perfkit.attach.cgroup import MemoryCgroup, MemoryReading
 from perfkit.clock import Clock
 from perfkit.collectors import Raw, object_graph
 from perfkit.collectors.object_graph import COLLECTOR
@@ -120,12 +121,29 @@ def test_a_copy_is_made_only_where_the_cgroup_has_room(
         def read(self) -> MemoryReading:
             return reading
 
-    class Ourselves:
-        pid = "self"
-
     monkeypatch.setattr(object_graph, "memory_cgroup", lambda pid: Cgroup())
-    ourselves: Any = Ourselves()
+    ourselves: Any = SimpleNamespace(pid="self")
     assert object_graph.has_room(ourselves) == fits
+
+
+@pytest.mark.parametrize(
+    ("quota", "share"),
+    [
+        pytest.param("max 100000", 1.0, id="no-quota"),
+        pytest.param("50000 100000", 0.125, id="half-a-cpu"),
+        pytest.param("1600000 100000", 1.0, id="more-than-it-can-use"),
+    ],
+)
+def test_a_copy_takes_a_quarter_of_the_cpu_quota_at_most(
+    quota: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "cpu.max").write_text(quota + "\n", "ascii")
+    (tmp_path / "service" / "cpu.max").write_text("max 100000\n", "ascii")
+    cgroup = MemoryCgroup(tmp_path / "service", tmp_path, 2)
+    monkeypatch.setattr(object_graph, "memory_cgroup", lambda pid: cgroup)
+    ourselves: Any = SimpleNamespace(pid=1)
+    assert object_graph.copy_share(ourselves) == share
 
 
 def test_a_type_is_joined_at_the_offset_that_fits_most_of_its_objects() -> None:
