@@ -216,13 +216,22 @@ def report(
 
 @main.command()
 @click.option("--pid", type=click.IntRange(min=2), help="Also say what works for this process.")
+@click.option("--fix", is_flag=True, help="Fetch what recording this process lacks (memray for its interpreter).")
 @_JSON
 @click.pass_context
-def doctor(ctx: click.Context, pid: int | None, as_json: bool) -> None:
+def doctor(ctx: click.Context, pid: int | None, fix: bool, as_json: bool) -> None:
     """Say what works here and for a process, and the exact remedy for what does not."""
     from dataclasses import asdict
 
     from perfkit.doctor import diagnose
+
+    if fix:
+        from perfkit.attach.memray_builds import fetch
+        from perfkit.attach.target import inspect
+
+        if pid is None:
+            raise UsageError("--fix needs to know for which process", hint="Give --pid PID.")
+        fetch(inspect(pid))
 
     checks = diagnose(pid)
     if as_json:
