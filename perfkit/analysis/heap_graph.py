@@ -227,6 +227,13 @@ class HeapGraph:
         start = np.where(self.root == _TASK, np.where(self.root_of < 0, _TASK, self.root_of), self.root_of)
         is_closed = np.isin(start, [ROOTS.index(word) for word in _NEVER_ENTERED])
         kept = ~is_closed[self.targets]
+        if "<dict>" in self.labels:
+            # Functions lead to the globals of other modules: a module's namespace is reached through the module.
+            is_namespace = self.label_of == self.labels.index("<dict>")
+            sources = np.repeat(np.arange(n, dtype=np.int32), np.diff(self.offsets))
+            of_module = np.zeros(n, bool)
+            of_module[self.targets[is_namespace & is_closed[sources]]] = True
+            kept &= ~of_module[self.targets] | (is_namespace & is_closed[sources])
         kept_before = np.r_[0, np.cumsum(kept)]
         roots = np.flatnonzero(start >= 0)
         distance = np.array([_DISTANCE[word] for word in ROOTS])[start[roots]]

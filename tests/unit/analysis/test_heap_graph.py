@@ -67,6 +67,14 @@ def test_a_module_is_reached_by_its_own_name_and_not_through_another() -> None:
     assert graph.steps(3) == ["module json", "thing", "Thing"]
 
 
+def test_a_namespace_is_not_reached_through_a_function_that_was_imported_from_it() -> None:
+    graph = heap(
+        [module("app"), DICT, {"type": "builtins.function"}, module("json", "stdlib"), DICT, {"type": "json.Thing"}],
+        [(0, 1, "<dict>"), (1, 2, ".dumps"), (2, 4, "<globals>"), (3, 4, "<dict>"), (4, 5, ".thing")],
+    )
+    assert graph.steps(5) == ["module json", "thing", "Thing"]
+
+
 @pytest.mark.parametrize(
     ("refcount", "root"),
     [
