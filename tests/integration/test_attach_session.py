@@ -13,7 +13,7 @@ import pytest
 from perfkit.attach.errors import ProbeFailed, ProbeSilent, TargetGone
 from perfkit.attach.launch import CommandFailed, launch
 from perfkit.attach.session import Session
-from perfkit.attach.target import inspect
+from perfkit.attach.target import inspect, is_suspended
 from perfkit.errors import CannotRecord
 from tests.attach_targets import PROGRAMS, eventually, interpreter, running, same_version
 
@@ -52,9 +52,12 @@ def test_a_probe_that_does_not_answer_is_told_from_a_target_that_is_gone() -> No
     with running("states.py", "sleep", python=same_version()) as target, Session.open(target.target) as session:
         session.start("echo")
         os.kill(target.target.pid, signal.SIGSTOP)
-        with pytest.raises(ProbeSilent):
-            session.call("echo", timeout_s=0.2)
-        os.kill(target.target.pid, signal.SIGCONT)
+        try:
+            assert eventually(lambda: is_suspended(target.target)), "a stop takes effect at once only for who asks"
+            with pytest.raises(ProbeSilent):
+                session.call("echo", timeout_s=0.2)
+        finally:
+            os.kill(target.target.pid, signal.SIGCONT)
         assert session.call("echo", again=True) == {"again": True}
 
 
