@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "leak_root_cause"
@@ -32,7 +33,7 @@ def quietly(*command: str | Path) -> None:
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
 
 
-def measure(profile: Path, runs: int) -> dict[str, object]:
+def measure(profile: Path, runs: int) -> dict[str, Any]:
     """Return medians of seconds, their ratio pair by pair, and sizes in bytes."""
     ours, peers = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +70,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for row in rows:
         print(
-            "| {profile} | {seconds:.1f} s | {peer_seconds:.1f} s | {ratio:.1f} | {ours:.0f} kB | {peer:.0f} kB |".format(
-                **row, ours=row["size_bytes"] / 1e3, peer=row["peer_size_bytes"] / 1e3
-            )
+            f"| {row['profile']} | {row['seconds']:.1f} s | {row['peer_seconds']:.1f} s | {row['ratio']:.1f} "
+            f"| {row['size_bytes'] / 1e3:.0f} kB | {row['peer_size_bytes'] / 1e3:.0f} kB |"
         )
     if given.out:
         given.out.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
