@@ -93,7 +93,7 @@ class ObjectGraph:
         """Return heap_objects, heap_references and the row of recording_quality."""
         import pyarrow as pa
 
-        from perfkit.analysis.graph_file import read_graph
+        from perfkit.raw.graph_file import read_graph
         from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES, RECORDING_QUALITY
 
         start, end = _read(raw.folder / _START), _read(raw.folder / _END)
@@ -112,13 +112,13 @@ class ObjectGraph:
         taken = len(objects)
         if (wanted := len(rows) or 1) > taken and not notes:
             notes.append("The target ended before the snapshot, which is taken at the end of the recording.")
-        at_ns = [raw.clock.from_monotonic(row["monotonic_ns"]) for row in rows.values()]
         from_ns = raw.clock.from_monotonic(start["monotonic_ns"]) if start else 0
         quality = {
             "collector": self.name,
             "pid": raw.pid,
-            "from_ns": min(at_ns, default=from_ns),
-            "until_ns": max(at_ns, default=raw.until_ns),
+            # Snapshots are moments, but what the collector answered for is the whole recording.
+            "from_ns": from_ns,
+            "until_ns": raw.until_ns,
             "expected": wanted,
             "taken": taken,
             "lost": wanted - taken,

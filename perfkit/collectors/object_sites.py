@@ -60,13 +60,13 @@ class ObjectSites:
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return object_sites and the row of recording_quality."""
-        from perfkit.analysis.graph_file import read_graph
+        from perfkit.raw.graph_file import read_graph
         from perfkit.tables import OBJECT_SITES, RECORDING_QUALITY
 
         here = raw.folder.parent.parent
         capture = here / "memray_heap" / str(raw.pid) / "heap.bin"
         files = sorted((here / "object_graph" / str(raw.pid)).glob("graph-*.bin"))
-        sites, tracked, notes = OBJECT_SITES.empty(), 0, []
+        sites, notes = OBJECT_SITES.empty(), []
         graph = read_graph(files[-1], raw.pid, int(files[-1].stem.rpartition("-")[2])) if files else None
         if graph is None or not graph.complete:
             notes.append("There is no object graph to join allocations with.")
@@ -74,7 +74,7 @@ class ObjectSites:
             notes.append("There is no memray capture to join objects with.")
         else:
             try:
-                sites, tracked, note = _join(capture, graph.objects, raw)
+                sites, note = _join(capture, graph.objects, raw)
                 notes.append(note)
             except (OSError, ValueError, RuntimeError) as error:
                 notes.append(f"The capture of memray cannot be read: {error}.")
@@ -83,7 +83,7 @@ class ObjectSites:
             "pid": raw.pid,
             "from_ns": 0,
             "until_ns": raw.until_ns,
-            "expected": tracked,
+            "expected": None,  # objects older than the capture have no site, and that is no loss
             "taken": sites.num_rows,
             "lost": 0,
             "note": " ".join(note for note in notes if note) or None,
@@ -91,8 +91,8 @@ class ObjectSites:
         return {"object_sites": sites, "recording_quality": RECORDING_QUALITY.from_rows([quality])}
 
 
-def _join(capture: Path, objects: "pa.Table", raw: Raw) -> tuple["pa.Table", int, str]:
-    """Return object_sites, how many objects there are, and what to note."""
+def _join(capture: Path, objects: "pa.Table", raw: Raw) -> tuple["pa.Table", str]:
+    """Return object_sites and what to note."""
     import memray
     import numpy as np
 
@@ -115,10 +115,10 @@ def _join(capture: Path, objects: "pa.Table", raw: Raw) -> tuple["pa.Table", int
         }
     )
     note = (
-        "Objects that were allocated before the capture have no site; small lists, tuples, dicts and floats that the"
-        " interpreter reuses have that of whom it allocated them for."
+        f"{table.num_rows} of {len(ids)} objects have a site. Those that were allocated before the capture have none;"
+        " small lists, tuples, dicts and floats that the interpreter reuses have that of whom it allocated them for."
     )
-    return table, len(ids), note if is_whole else f"Only the first {_limit_s():g} s of reading were used. {note}"
+    return table, note if is_whole else f"Only the first {_limit_s():g} s of reading were used. {note}"
 
 
 def _limit_s() -> float:

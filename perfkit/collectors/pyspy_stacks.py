@@ -88,7 +88,7 @@ class PySpyStacks:
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return cpu_samples and its row of recording_quality."""
-        from perfkit.analysis.cpu import samples
+        from perfkit.raw.cpu import samples
 
         return samples(raw.folder, raw.pid, raw.clock, raw.symbols, raw.until_ns, collector=self.name)
 

@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from perfkit.analysis.graph_file import read_graph
 from perfkit.attach.cgroup import MemoryCgroup, MemoryReading
 from perfkit.clock import Clock
 from perfkit.collectors import Raw, object_graph
 from perfkit.collectors.object_graph import COLLECTOR
 from perfkit.collectors.object_sites import match
 from perfkit.probe import object_graph as probe
+from perfkit.raw.graph_file import read_graph
 from perfkit.symbols import Symbols
 from perfkit.tables import HEAP_REFERENCES
 

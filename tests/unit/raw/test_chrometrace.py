@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfkit.analysis.chrometrace import Trace, load, on_grid, trace
+from perfkit.raw.chrometrace import Trace, load, on_grid, trace
 
 
 def events(*steps: tuple[int, str, str]) -> list[dict[str, Any]]:

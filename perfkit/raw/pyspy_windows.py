@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from perfkit.analysis.chrometrace import Trace, load, trace
 from perfkit.clock import Clock
+from perfkit.raw.chrometrace import Trace, load, trace
 from perfkit.symbols import Symbols
 
 _COUNTS = re.compile(r"Samples: \d+ Errors: (\d+)")

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from perfkit.analysis.activity import diffuse, is_known_wait, prior_share, running_share
-from perfkit.analysis.chrometrace import Interval, on_grid
-from perfkit.analysis.pyspy_windows import Frames, Notes, Window, runs_in, windows_of
-from perfkit.analysis.threads import ThreadTimes, os_tids, snapshots, thread_times
 from perfkit.clock import Clock
+from perfkit.raw.activity import diffuse, is_known_wait, prior_share, running_share
+from perfkit.raw.chrometrace import Interval, on_grid
+from perfkit.raw.pyspy_windows import Frames, Notes, Window, runs_in, windows_of
+from perfkit.raw.threads import ThreadTimes, os_tids, snapshots, thread_times
 from perfkit.symbols import Symbols
 from perfkit.tables import CPU_SAMPLES, RECORDING_QUALITY
 
@@ -32,7 +32,7 @@ def samples(
     Every thread has one row per tick of a grid of 1/rate that all threads and processes share,
     standing for the time until the next tick, so that weights add up to the time covered.
     `active` adds up to the CPU time that the kernel counted, per thread; which of the ticks of
-    a short burst are active is an estimate (see `perfkit.analysis.activity`).
+    a short burst are active is an estimate (see `perfkit.raw.activity`).
 
     Args:
         folder: the raw data.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfkit.analysis.activity import diffuse, is_known_wait, prior_share, running_share
+from perfkit.raw.activity import diffuse, is_known_wait, prior_share, running_share
 
 WORK, SLEEP, SELECT = 0, 1, 2
 PLAIN = np.array([1.0, 1.0, prior_share(waits=True)[0]])

@@ -1,0 +1,1 @@
+"""What tools left behind, one format per file: files in, tables out, no processes."""
