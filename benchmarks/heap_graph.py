@@ -110,9 +110,9 @@ def _tables(objects: int, source: Any, target: Any) -> tuple[Any, Any]:
 
 def analyse(what: str, objects: int, file: Path) -> dict[str, Any]:
     """Return what the way from tables to dominators, retained sizes and paths costs; runs in its own process."""
-    from perfkit.analysis.graph_file import read_graph
     from perfkit.analysis.heap_graph import HeapGraph, largest
     from perfkit.analysis.retainers import by_path
+    from perfkit.raw.graph_file import read_graph
 
     began = time.perf_counter()
     if what == "a real process":
