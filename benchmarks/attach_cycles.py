@@ -1,6 +1,6 @@
 """How long a target is stopped to be entered, per state, method and version; and whether anything is left behind.
 
-Run it with `python -m benchmarks.attach_cycles [--cycles 200] [--json FILE]` in the repository.
+Run it with `python -m benchmarks.attach_cycles [--cycles 200] [--out FILE]` in the repository.
 Attaches to and lets go of processes in every state that services are found in, on every
 interpreter in ~/.pyenv/versions, and checks after each that the process looks as before.
 """
@@ -23,7 +23,7 @@ def main() -> None:
     """Run the cycles and print one line per state and version."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cycles", type=int, default=200, help="attach/detach cycles in total")
-    parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    parser.add_argument("--out", type=Path, help="write the rows to this file too")
     arguments = parser.parse_args()
     places = [(state, python) for state in STATES for python in _interpreters(state)]
     each = -(-arguments.cycles // len(places))
@@ -41,8 +41,8 @@ def main() -> None:
     worst = max(row["stop_worst_ms"] for row in rows)
     dirty = sum(row["left"] != "nothing" for row in rows)
     print(f"{total} cycles, worst stop {worst:.2f} ms, targets that were left changed or dead: {dirty}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     sys.exit(1 if dirty else 0)
 
 

@@ -26,7 +26,8 @@ def main(names: list[str]) -> int:
     for name in names or known:
         print(f"\n== {name}", flush=True)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, HERE / f"{name}.py", "--out", OUT / f"{name}.json"], check=False)
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--out", OUT / f"{name}.json"]
+        done = subprocess.run(command, cwd=HERE.parent, check=False)
         if done.returncode:
             failed.append(name)
         print(f"-- {name}: {time.monotonic() - began:.0f} s", flush=True)
