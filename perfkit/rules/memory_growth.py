@@ -530,14 +530,22 @@ def _at(place: Place) -> str:
     return str(Site(place.function, file, place.line))
 
 
+_LRU_CACHE = "cache"
+"""How the census calls the way from a function with `functools.lru_cache` to what it keeps."""
+
+
 def _name(owner: Sequence[str], otherwise: str = "a container") -> str:
     """Return what people call a container: the path to it below its module, from the last plain name on.
 
     >>> _name(("module app.sessions", "SESSIONS", ".by_id"))
     'SESSIONS.by_id'
+    >>> _name(("module app.views", "Report", ".render", "cache"))
+    'the cache of Report.render'
     """
     if not owner:
         return f"a {otherwise} that no module was seen to own"
+    if owner[-1] == _LRU_CACHE and len(owner) > 1:
+        return f"the cache of {_name(owner[:-1])}"
     plain = max(number for number, step in enumerate(owner) if number == 0 or not step.startswith((".", "[")))
     return "".join(owner[plain:]).removeprefix("module ")
 
