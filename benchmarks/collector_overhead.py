@@ -14,6 +14,7 @@ import re
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ def saturate(port: int, pid: int, window_s: float) -> dict[str, float]:
 def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...], int]]:
     """Yield name, collectors (none: without) and pair of each window, in the order they run in."""
     for number in range(rounds):
+        print(f"pair {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for name, chosen in sets.items():
             windows = [((), number), (chosen, number)]
             for which, pair in windows if number % 2 else reversed(windows):
