@@ -7,6 +7,7 @@ from pathlib import Path
 
 _LIBRARY = re.compile(r"^.*/(?:site|dist)-packages/")
 _STDLIB = re.compile(r"^.*/lib(?:64)?/python(?:\d(?:\.\d+)?t?)/")
+_SCRIPT = re.compile(r"^.*/(s?bin/[^/.]+)$")
 _FROZEN = re.compile(r"^<frozen (.*)>$")
 
 
@@ -16,7 +17,8 @@ def clean_path(file: str, roots: Sequence[str] = ()) -> tuple[str, str]:
     Hashes of it agree across hosts, and a shared report does not tell where things are
     installed. Cut off is everything up to site-packages or the standard library; else up to
     the top package the file is in (the folders above it that hold an `__init__.py`); else one
-    of `roots`; of any other path the last two parts are kept.
+    of `roots`; of any other path the last two parts are kept. Installed commands count as
+    library: they start a program, but nothing is to be mended there.
 
     Args:
         file: path as the interpreter knows it.
@@ -29,6 +31,8 @@ def clean_path(file: str, roots: Sequence[str] = ()) -> tuple[str, str]:
     ('flask/app.py', 'library')
     >>> clean_path("/usr/lib/python3.11/asyncio/events.py")
     ('asyncio/events.py', 'stdlib')
+    >>> clean_path("/srv/venv/bin/gunicorn")
+    ('bin/gunicorn', 'library')
     >>> clean_path("/srv/shop/checkout/views.py", ["/srv/shop"])
     ('checkout/views.py', 'python')
     """
@@ -36,6 +40,8 @@ def clean_path(file: str, roots: Sequence[str] = ()) -> tuple[str, str]:
         return file[match.end() :], "library"
     if match := _STDLIB.match(file):
         return file[match.end() :], "stdlib"
+    if match := _SCRIPT.match(file):
+        return match[1], "library"
     if match := _FROZEN.match(file):
         return match[1], "stdlib"
     if file.startswith("<"):
