@@ -1,6 +1,7 @@
 """The memory of real processes, read from inside, against what they allocated."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,18 +15,23 @@ pytestmark = pytest.mark.attach
 MIB = 1 << 20
 
 
+def whole(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the readings with all parts: on a busy machine malloc is asked less often."""
+    return [row for row in rows if row["glibc_in_use_bytes"] is not None]
+
+
 @every_version
 def test_what_is_allocated_shows_in_the_part_it_belongs_to(version: str, tmp_path: Path) -> None:
     with running(GARBAGE, python=interpreter(version)) as target, Session.open(target.target) as session:
         with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
-            assert eventually(lambda: len(collected.rows("memory_ledger")) > 1)
+            assert eventually(lambda: bool(whole(collected.rows("memory_ledger"))))
             ask(target, "hold", 20 * MIB)
             held = ask(target, "blocks")
             ask(target, "hold_natively", 30 * MIB)
             readings = len(collected.rows("memory_ledger"))
-            assert eventually(lambda: len(collected.rows("memory_ledger")) > readings + 1)
+            assert eventually(lambda: bool(whole(collected.rows("memory_ledger")[readings + 1 :])))
         rows = collected.rows("memory_ledger")
-        first, last = rows[0], rows[-1]
+        first, last = whole(rows)[0], whole(rows)[-1]
         assert last["python_blocks"] == pytest.approx(held["blocks"], rel=0.02)
         # Blocks of more than 512 bytes are not pymalloc's.
         assert last["glibc_in_use_bytes"] - first["glibc_in_use_bytes"] == pytest.approx(50 * MIB, rel=0.1)
