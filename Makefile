@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 DEMO := out/demo
 SAMPLES := healthy heap_leak_bodies heap_leak_decoder_cache heap_leak_sessions
 
+PYTEST := $(BIN)/python -m pytest
+# What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
+AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
+
 .PHONY: demo test lint check bench samples sample_runs clean
 .DELETE_ON_ERROR:
 
@@ -27,8 +31,8 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	.ci/system-packages
-	$(BIN)/python -m pytest -m 'not quiet' -n 4 --dist worksteal
-	$(BIN)/python -m pytest -m quiet
+	$(PYTEST) -m 'not quiet' -n 3 --dist worksteal || $(AGAIN) -m 'not quiet'
+	$(PYTEST) -m quiet || $(AGAIN) -m quiet
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
