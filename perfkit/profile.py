@@ -1,7 +1,8 @@
 """The only place that reads and writes a profile's folder: manifest, tables, the lock while recording.
 
 ```
-NAME/recording.json     what is being recorded; there from the first moment, locked by the recorder
+NAME/recording.json     what is being recorded; there from the first moment, replaced atomically
+     raw/lock           held by the recorder as long as it lives
      raw/COLLECTOR/PID/ what the collectors wrote, in windows
      tables/*.parquet   the tables of perfkit.tables
      manifest.json      written last, atomically: from here on the folder is read-only
@@ -294,9 +295,7 @@ class ProfileWriter:
         self.recording = recording
         temporary = self.path / "recording.tmp"
         temporary.write_text(json.dumps(recording, indent=2, sort_keys=True) + "\n", "utf-8")
-        # Overwritten in place: the lock is held on this very file.
-        (self.path / RECORDING).write_bytes(temporary.read_bytes())
-        temporary.unlink()
+        temporary.replace(self.path / RECORDING)
 
     def raw(self, collector: str, pid: int | None = None) -> Path:
         """Return the folder for the raw data of one collector and process, made if needed."""
@@ -345,7 +344,9 @@ def _lock(folder: Path) -> int:
     Raises:
         StillRecording: someone else holds it.
     """
-    descriptor = os.open(folder / RECORDING, os.O_RDWR | os.O_CLOEXEC)
+    # A file of its own: recording.json is replaced, and its lock would go with it.
+    (folder / "raw").mkdir(exist_ok=True)
+    descriptor = os.open(folder / "raw" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
