@@ -59,11 +59,11 @@ class Stream:
         with suppress(OSError, ValueError):
             for line in (folder / _ROWS).read_text("utf-8").splitlines():
                 rows.append(json.loads(line))  # noqa: PERF401 - a cut last line must not cost the others
-        return cls(_content(folder / _START), rows, _content(folder / _END))
+        return cls(read_note(folder / _START), rows, read_note(folder / _END))
 
 
-def _content(file: Path) -> dict[str, Any]:
-    """Return a small JSON file, empty if it was not written."""
+def read_note(file: Path) -> dict[str, Any]:
+    """Return a small JSON file that a collector left, empty if it was not written or was cut."""
     try:
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):

@@ -16,6 +16,7 @@ from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.memray_builds import build_for
 from perfkit.attach.permission import preflight
 from perfkit.attach.staging import staging
+from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
 from perfkit.clock import Clock
 from perfkit.collectors import Raw, Recording
@@ -102,7 +103,7 @@ class MemrayHeap:
         """
         from perfkit.tables import HEAP_SURVIVAL, HEAP_USAGE, RECORDING_QUALITY
 
-        start, end = _read(raw.folder / _START), _ended(raw.folder)
+        start, end = read_note(raw.folder / _START), _ended(raw.folder)
         capture = raw.folder / _CAPTURE
         survival: dict[str, list[Any]] = {column.name: [] for column in HEAP_SURVIVAL.columns}
         usage: list[dict[str, int]] = []
@@ -224,16 +225,7 @@ def _ended(folder: Path) -> dict[str, Any]:
     """Return when and why the capture ended, as the target told, else as we noticed."""
     lines = (folder / _ENDED).read_text("utf-8").splitlines() if (folder / _ENDED).exists() else []
     early: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    return early or _read(folder / _END) or {"ended": "the recorder was killed"}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Return a small JSON file of ours, empty if it was not written."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
+    return early or read_note(folder / _END) or {"ended": "the recorder was killed"}
 
 
 COLLECTOR = MemrayHeap()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.permission import preflight
+from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
 
@@ -75,7 +76,7 @@ class ObjectCensus:
         """Return object_census, container_sizes, settings and the row of recording_quality."""
         from perfkit.tables import CONTAINER_SIZES, OBJECT_CENSUS, RECORDING_QUALITY, SETTINGS
 
-        start, end, rungs = _read(raw.folder / _START), _read(raw.folder / _END), _rungs(raw.folder / _ROWS)
+        start, end, rungs = read_note(raw.folder / _START), read_note(raw.folder / _END), _rungs(raw.folder / _ROWS)
         at_ns = {rung["rung"]: raw.clock.from_monotonic(rung["monotonic_ns"]) for rung in rungs}
         census = [
             {"pid": raw.pid, "at_ns": at_ns[rung["rung"]], "rung": rung["rung"], "type": name,
@@ -171,15 +172,6 @@ def _rungs(file: Path) -> list[dict[str, Any]]:
         for line in file.read_text("utf-8").splitlines():
             found.append(json.loads(line))  # noqa: PERF401 - a cut last line must not cost the others
     return found
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Return a small JSON file of ours, empty if it was not written."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
 
 
 COLLECTOR = ObjectCensus()

@@ -20,6 +20,7 @@ from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.permission import preflight
 from perfkit.attach.session import Session
 from perfkit.attach.staging import staging
+from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
 from perfkit.errors import UsageError
@@ -96,7 +97,7 @@ class ObjectGraph:
         from perfkit.raw.graph_file import read_graph
         from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES, RECORDING_QUALITY
 
-        start, end = _read(raw.folder / _START), _read(raw.folder / _END)
+        start, end = read_note(raw.folder / _START), read_note(raw.folder / _END)
         rows = {row["rung"]: row for row in end.get("rungs", ())}
         objects, references, notes = [], [], []
         files = sorted(raw.folder.glob("graph-*.bin"))
@@ -227,15 +228,6 @@ def _notes(rung: int, row: Mapping[str, Any]) -> list[str]:
             f" {held:.1f} ms at a time: references may not fit together, and frozen objects are missing."
         )
     return notes
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Return a small JSON file of ours, empty if it was not written."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
 
 
 COLLECTOR = ObjectGraph()
