@@ -336,6 +336,22 @@ GC_COUNTS = Table(
     ),
     ("pid", "at_ns"),
 )
+GARBAGE = Table(
+    "garbage",
+    "Unreachable objects that one look found among the newest ones, by kind: what waits for the collector.",
+    (
+        _PID,
+        _AT,
+        Column("generation", pa.int8(), "generation that was looked at"),
+        _count("examined", "objects that were looked at, alive or not"),
+        Column("type", pa.string(), "module.qualname of the type; NULL: this look found nothing", nullable=True),
+        Column("objects", pa.int64(), "unreachable objects of this kind", "objects"),
+        _bytes("size_bytes", "their size, with what only they hold and the collector does not track"),
+        _count("descriptors", "open sockets and files among them"),
+        Column("stack_id", pa.int32(), "their constructor, or the code of a function or generator", nullable=True),
+    ),
+    ("pid", "at_ns", "type"),
+)
 TASKS = Table(
     "tasks",
     "asyncio tasks at a reading, by coroutine and the place where they wait.",
@@ -477,7 +493,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, TASKS,
+        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, GARBAGE, TASKS,
         LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
