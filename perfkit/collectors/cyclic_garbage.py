@@ -1,4 +1,4 @@
-"""What the garbage is that waits for the collector: its types, its size, open descriptors in it, and whose code made it.
+"""What waits for the collector: types of garbage, its size, open descriptors in it, and whose code made it.
 
 Found without collecting anything, among the newest objects; see `perfkit.probe.garbage`.
 """
@@ -64,9 +64,7 @@ class CyclicGarbage:
         if "monotonic_ns" in end:
             until_ns = raw.clock.from_monotonic(end["monotonic_ns"])
         limit = start.get("descriptor_limit")
-        settings = [
-            {"pid": raw.pid, "at_ns": from_ns, "name": "process.descriptor_limit", "value": json.dumps(limit)}
-        ]
+        settings = [{"pid": raw.pid, "at_ns": from_ns, "name": "process.descriptor_limit", "value": json.dumps(limit)}]
         notes = [
             f"It broke off: {end['failed']}." if "failed" in end else "",
             f"Garbage was not looked for: {start['problem']}." if start.get("problem") else "",
@@ -89,7 +87,7 @@ class CyclicGarbage:
         }
 
 
-_NOTHING: Mapping[str, Any] = {"type": None, "objects": 0, "size_bytes": 0, "descriptors": 0}
+_NOTHING: dict[str, Any] = {"type": None, "objects": 0, "size_bytes": 0, "descriptors": 0}
 
 
 def _kind(kind: list[Any], raw: Raw) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class _Payload:
 
 def _references_of_ours() -> int:
     """Return how many references an object in a list of ours has beside those of others."""
-    return list(map(sys.getrefcount, [object()]))[0]
+    return next(map(sys.getrefcount, [object()]))
 
 
 def _type_name(kind: type) -> str:
@@ -179,7 +179,7 @@ def _type_name(kind: type) -> str:
 
 def _constructor(kind: type) -> list[Any] | None:
     """Return function, file and line of what makes instances of a class; None for types that are not of Python."""
-    first: Any = None
+    first: list[Any] | None = None
     for base in type.__dict__["__mro__"].__get__(kind):
         names = type.__dict__["__dict__"].__get__(base)
         for name in ("__init__", "__new__"):

@@ -1,0 +1,385 @@
+"""The rule `gc_tuning`: does garbage collection cost the service anything, why, and what would be better."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perfkit.analysis import gc_advice
+from perfkit.analysis.gc_case import Case, gather, kind_json, prediction_json, summary, type_names
+from perfkit.analysis.gc_costs import Caller
+from perfkit.analysis.gc_model import Flavour, Prediction
+from perfkit.analysis.survival import Place
+from perfkit.findings import Finding, Site, Verdict
+from perfkit.profile import Profile
+from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+
+
+@dataclass(frozen=True)
+class GcTuning:
+    """Garbage collection takes time that requests need, or keeps memory that nobody uses.
+
+    Why it matters: a collection stops every thread of the service. Most services lose less than one
+    per cent of their time to it and need no change; some lose half of it, and a line of
+    configuration, or a cycle that is broken up, gives it back.
+    Evidence: every collection with its trigger and length, from `gc.callbacks`; the share of time
+    they take and the latency of requests that met one; who called gc.collect(); what ran inside
+    of pauses (CPU samples); which objects are garbage and what they hold; and a model of what
+    brings collections about, which predicts what another setting would do.
+    Limits: the allocation tracer makes freeing slower, so shares are upper bounds while it is attached. A full
+    collection that the census asks for takes the place of one of the program's. The model is
+    no proof: `perfkit experiment gc` is. Settings are recommended for the generational collector only
+    (Python 3.7 to 3.13, and 3.14.5 to 3.15). Needs `min_covered_s`.
+    Source: https://docs.python.org/3/library/gc.html
+    """
+
+    min_covered_s: float = 8.0
+    """In less, a full collection that comes every few seconds may be missed, or be all there is."""
+    min_coverage: float = 0.9
+    """Of the interpreter's own count of collections; below, what was lost may be what mattered."""
+    max_ratio: float = 0.05
+    """Share of time in collections from which on it is worth tuning: the usual limit for pauses of other runtimes
+    (SAP and Oracle say 5 %); what is below disappears in the noise of most measurements of a service."""
+    max_long_ratio: float = 0.01
+    """Share of time in long pauses: one request in a hundred that arrives at random meets one, so p99 does."""
+    max_manual_ratio: float = 0.01
+    """Collections by hand need less to be worth a word: leaving them out costs nothing."""
+    min_gain_ms: float = 20.0
+    """What p99 must lose when pauses are taken off before requests count as harmed: a long pause's worth."""
+    steady_garbage: float = 0.5
+    """From this share of garbage on among what the collector counts, it runs because of cycles."""
+    min_own_per_s: float = 100.0
+    """Objects of the program's own classes in cycles per second before it is worth breaking them up at no harm yet."""
+    most_held_bytes: float = 64 * 2**20
+    """What garbage may hold at the popular threshold before raising it is refused: the size of a small worker."""
+    popular_threshold: int = 50_000
+    """The setting that is most often copied from blogs."""
+    min_held_bytes_per_s: float = 256 * 1024
+    """Slower than that, memory held by garbage does not pile up within minutes."""
+    min_heap_objects: float = 100_000
+    """Smaller heaps are walked in some milliseconds: freezing them is not worth its risk."""
+    least_saved: float = 0.5
+    """A setting that is predicted to save less than half of the cost is not worth being proposed."""
+    max_debt_bytes_per_s: float = 65_536 / 60
+    """Growth that counts: the same as in `memory_growth`."""
+
+    def check(self, profile: Profile) -> list[Finding]:
+        """Return one finding per process."""
+        return [self._of(profile, pid) for pid in profile.pids] or [
+            _undecided(None, "No process was recorded", ("a recording of a process",))
+        ]
+
+    def _of(self, profile: Profile, pid: int) -> Finding:
+        """Return the finding of one process."""
+        case = gather(profile, pid)
+        if case is None:
+            return _undecided(pid, "Collections were not recorded", ("a recording with `--collect gc`",))
+        return self.judge(case)
+
+    def judge(self, case: Case) -> Finding:
+        """Return the finding of one process."""
+        if lacking := self._lacking(case):
+            title = "Not enough was recorded to judge the garbage collector"
+            return _finding(case, Verdict.UNDECIDED, "not_identifiable", title, "Record again.", needs=tuple(lacking))
+        return (
+            self._off(case)
+            or self._slow_finalizer(case)
+            or self._manual(case)
+            or self._cycles(case)
+            or self._setting(case)
+            or self._nothing(case)
+        )
+
+    def is_harmed(self, case: Case) -> bool:
+        """Whether automatic collections cost enough to be worth a change."""
+        gain = case.overlap.gain_ms if case.overlap and case.overlap.of == "requests" else None
+        # The time of pauses by hand is judged on its own.
+        long_ratio = max(0.0, case.costs.long_ratio - case.costs.manual_ratio)
+        return (
+            case.costs.automatic_ratio >= self.max_ratio
+            or long_ratio >= self.max_long_ratio
+            or (gain is not None and gain >= self.min_gain_ms and case.costs.manual_ratio < self.max_manual_ratio)
+        )
+
+    def _lacking(self, case: Case) -> list[str]:
+        """Return what is missing for any verdict."""
+        lacking = []
+        if case.costs.covered_s < self.min_covered_s:
+            lacking.append(
+                f"at least {self.min_covered_s:.0f} s of collections (there are {case.costs.covered_s:.0f} s)"
+            )
+        if case.costs.coverage is not None and case.costs.coverage < self.min_coverage:
+            lacking.append(f"a recording that sees the collections (it saw {percent_text(case.costs.coverage)})")
+        return lacking
+
+    def _off(self, case: Case) -> Finding | None:
+        """Return the finding of a process whose collector is switched off."""
+        if not case.costs.is_off:
+            return None
+        rate = _made_per_s(case) * case.garbage.bytes_per_object
+        if not case.garbage.looks:
+            return _finding(
+                case, Verdict.UNDECIDED, "not_identifiable", "The collector is off; nobody looked for garbage",
+                "Find out whether cycles are made.", needs=("looks at the garbage (`--collect cyclic_garbage`)",),
+            )  # fmt: skip
+        if case.garbage.share < 0.05 or rate < self.max_debt_bytes_per_s:
+            return _finding(
+                case, Verdict.PASS, "no_change", "The collector is off, and next to no garbage needs it",
+                "Watch the memory: new code may make cycles.", confidence=0.8,
+            )  # fmt: skip
+        return _finding(
+            case,
+            Verdict.FAIL,
+            "gc_debt",
+            f"The collector is off, and garbage piles up: about {bytes_text(rate)}/s of {type_names(case.garbage)}",
+            "Switch the collector on again, or collect at moments of your choice; better, break the cycles up.",
+            confidence=0.9,
+            garbage=True,
+            measured=rate,
+            limit=self.max_debt_bytes_per_s,
+            unit="bytes/s",
+        )
+
+    def _slow_finalizer(self, case: Case) -> Finding | None:
+        """Return the finding when the pauses are somebody's code."""
+        found = case.finalizers
+        harmed = case.costs.ratio >= self.max_manual_ratio or case.costs.long_ratio >= self.max_long_ratio
+        if not (found.dominate and harmed):
+            return None
+        site = _site(found.site)
+        where = f" in {site}" if site else ""
+        share = found.share if found.share is not None else found.unexplained
+        return _finding(
+            case,
+            Verdict.FAIL,
+            "slow_finalizer",
+            f"{percent_text(share)} of the pauses is not collecting but finalizers{where}: "
+            f"{percent_text(case.costs.ratio)} of the time",
+            "Do the work of the finalizer when the object is closed, in a `with` block; a finalizer should only warn. "
+            "Thresholds would only move it.",
+            site=site,
+            confidence=0.9 if site else 0.7,
+            garbage=True,
+        )
+
+    def _manual(self, case: Case) -> Finding | None:
+        """Return the finding when the program collects by hand."""
+        if (
+            case.costs.manual_ratio < self.max_manual_ratio
+            or case.costs.manual_ratio < 0.5 * case.costs.automatic_ratio
+        ):
+            return None
+        caller: Caller = case.costs.callers[0]
+        freed, per_s = caller.collected / caller.collections, caller.collections / case.costs.covered_s
+        return _finding(
+            case,
+            Verdict.FAIL,
+            "manual_collect",
+            f"{_site(caller.site)} calls gc.collect() {three_digits(per_s)} times a second: "
+            f"{percent_text(case.costs.manual_ratio)} of the time, {seconds_text(caller.p50_ms / 1e3)} each, "
+            f"for {three_digits(freed)} objects",
+            "Leave it out: the interpreter collects by itself when there is something to collect. "
+            "Where memory must come down at a certain point, collect there, not per request.",
+            site=_site(caller.site),
+            confidence=0.95,
+            measured=case.costs.manual_ratio,
+            limit=self.max_manual_ratio,
+        )
+
+    def _cycles(self, case: Case) -> Finding | None:
+        """Return the finding when garbage in cycles is what the collector works for, or what must not wait."""
+        garbage, found = case.garbage, case.model
+        if found is None or not garbage.kinds or found.garbage_ratio < self.steady_garbage / 2:
+            return None
+        held, descriptors = (f(self.popular_threshold) for f in (found.held_bytes, found.held_descriptors))
+        payload = held >= self.most_held_bytes and garbage.bytes_per_s >= self.min_held_bytes_per_s
+        sockets = descriptors >= 0.5 * min(case.descriptor_limit, 1024) and garbage.descriptors_per_s >= 1.0
+        named = garbage.named
+        site = _site(next((kind.site for kind in named if kind.site), None))
+        now = found.threshold
+        if payload or sockets:
+            holds = [f"{bytes_text(held)} of memory"] * payload + [
+                f"{count_text(descriptors)} open descriptors"
+            ] * sockets
+            return _finding(
+                case,
+                Verdict.FAIL,
+                "refuse_raise",
+                f"Do not raise the threshold: garbage of {type_names(garbage)} would hold {' and '.join(holds)} "
+                f"at {self.popular_threshold:,} (now, at {now:,}: {bytes_text(found.held_bytes(now))}"
+                + (f", {three_digits(found.held_descriptors(now))} descriptors)" if sockets else ")"),
+                "Break the cycle up: drop one of its references when the work is done (close(), a weak reference), "
+                "so that memory and connections are freed at once. Then measure again.",
+                site=site,
+                type_=named[0].type if named else None,
+                confidence=0.9,
+                garbage=True,
+                measured=garbage.bytes_per_s,
+                limit=self.min_held_bytes_per_s,
+                unit="bytes/s",
+            )
+        own = sum(kind.objects for kind in named if kind.is_own) / max(garbage.seen_objects, 1.0)
+        worth_it = self.is_harmed(case) or (
+            garbage.own_share >= 0.5 and own * garbage.objects_per_s >= self.min_own_per_s
+        )
+        if not worth_it or found.garbage_ratio < self.steady_garbage:
+            return None
+        return _finding(
+            case,
+            Verdict.FAIL,
+            "fix_cycles",
+            f"{percent_text(found.garbage_ratio)} of what makes the collector run is garbage in cycles of "
+            f"{type_names(garbage)}: {count_text(garbage.objects_per_s)} objects, {bytes_text(garbage.bytes_per_s)} a second",
+            "Break the cycle up: let one side hold a weak reference, or drop it when the work is done. "
+            "Then nothing waits for the collector; a threshold would only let more of it pile up.",
+            site=site,
+            type_=named[0].type if named else None,
+            confidence=0.85,
+            garbage=True,
+        )
+
+    def _setting(self, case: Case) -> Finding | None:
+        """Return the finding when collections cost too much and a setting may help."""
+        if not self.is_harmed(case):
+            return None
+        cost = f"{percent_text(case.costs.automatic_ratio)} of the time goes into collections"
+        prove = f"Prove it on the live process: perfkit experiment gc --pid {case.pid}."
+        found = case.model
+        if case.flavour is not Flavour.GENERATIONAL or found is None:
+            known = f"Python {case.python} has the {case.flavour} collector, for which no setting is recommended"
+            return _finding(
+                case, Verdict.UNDECIDED, "not_identifiable", f"{cost}; {known}", prove,
+                needs=("an experiment on the process itself",),
+            )  # fmt: skip
+        full = case.costs.cost(2)
+        full_ratio = full.time_ratio if full else 0.0
+        static = (found.live_per_s or 0.0) < 0.01 * (found.heap_objects or 0.0)
+        if (
+            full is not None
+            and full_ratio >= 0.6 * case.costs.automatic_ratio
+            and (found.heap_objects or 0.0) >= self.min_heap_objects
+            and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
+            and static
+        ):
+            prediction = found.frozen()
+            if self._is_worth_it(case, prediction):
+                return _finding(
+                    case,
+                    Verdict.FAIL,
+                    "freeze",
+                    f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
+                    f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
+                    f"{three_digits(full.yield_objects)} objects freed",
+                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {prove}",
+                    confidence=0.8,
+                    advice=gc_advice.freeze(),
+                    prediction=prediction,
+                )
+        knee = found.knee
+        if knee is not None:
+            prediction = found.raised(knee)
+            if self._is_worth_it(case, prediction):
+                return _finding(
+                    case,
+                    Verdict.FAIL,
+                    "raise_threshold",
+                    f"{cost} for objects that live for a moment: {count_text(found.working_set_objects)} at a time, "
+                    f"the threshold is {found.threshold:,}",
+                    f"Raise the first threshold above them: gc.set_threshold({knee}). {prove}",
+                    confidence=0.8,
+                    advice=gc_advice.raise_threshold(knee, case.costs.thresholds[1:]),
+                    prediction=prediction,
+                )
+        return _finding(
+            case,
+            Verdict.UNDECIDED,
+            "not_identifiable",
+            f"{cost}; the recording does not tell which setting would be better",
+            prove,
+            needs=found.unknown or ("an experiment on the process itself",),
+        )
+
+    def _is_worth_it(self, case: Case, prediction: Prediction) -> bool:
+        """Whether a setting is predicted to save enough."""
+        return prediction.time_ratio <= (1 - self.least_saved) * case.costs.automatic_ratio
+
+    def _nothing(self, case: Case) -> Finding:
+        """Return that nothing needs to change."""
+        costs, met = case.costs, case.overlap
+        longest = max((each.max_ms for each in costs.generations), default=0.0)
+        requests = ""
+        if met is not None and met.of == "requests":
+            requests = f"; {percent_text(met.overlapped_ratio)} of the requests met one"
+        return _finding(
+            case,
+            Verdict.PASS,
+            "no_change",
+            f"No change needed: collections cost {percent_text(costs.ratio)} of the time, "
+            f"{seconds_text(longest / 1e3)} at most{requests}",
+            "Nothing to do.",
+            confidence=0.95,
+        )
+
+
+def _site(place: Place | None) -> Site | None:
+    """Return a place as findings hold it."""
+    return Site(place.function, place.file, place.line) if place else None
+
+
+def _made_per_s(case: Case) -> float:
+    """Return how many objects become garbage per second in a process that does not collect them."""
+    if case.model is not None and case.model.live_per_s is not None and case.garbage.objects_per_s == 0:
+        return case.model.live_per_s * case.garbage.share
+    return max(case.garbage.objects_per_s, 0.0)
+
+
+def _finding(
+    case: Case,
+    verdict: Verdict,
+    class_: str,
+    title: str,
+    hint: str,
+    *,
+    measured: float | None = None,
+    limit: float | None = None,
+    unit: str = "ratio",
+    site: Site | None = None,
+    type_: str | None = None,
+    confidence: float | None = None,
+    garbage: bool = False,
+    advice: gc_advice.Advice | None = None,
+    prediction: Prediction | None = None,
+    needs: tuple[str, ...] = (),
+) -> Finding:
+    """Return a finding about a process, with the numbers behind it."""
+    evidence: Mapping[str, Any] = summary(case)
+    more: dict[str, Any] = {}
+    if garbage:
+        more["garbage"] = [kind_json(kind) for kind in case.garbage.kinds[:8]]
+    if advice is not None:
+        more["recommendation"] = advice.to_dict()
+    if prediction is not None:
+        more["predicted"] = prediction_json(prediction)
+    return Finding(
+        rule="gc_tuning",
+        verdict=verdict,
+        class_=class_,
+        title=title,
+        hint=hint,
+        measured=case.costs.ratio if measured is None else measured,
+        limit=GcTuning.max_ratio if limit is None else limit,
+        unit=unit,
+        confidence=confidence,
+        site=site,
+        type=type_,
+        pid=case.pid,
+        evidence={**evidence, **more},
+        needs=needs,
+    )
+
+
+def _undecided(pid: int | None, title: str, needs: tuple[str, ...]) -> Finding:
+    """Return that nothing can be said."""
+    return Finding("gc_tuning", Verdict.UNDECIDED, "not_identifiable", title, "Record again.", pid=pid, needs=needs)
+
+
+RULE = GcTuning()
