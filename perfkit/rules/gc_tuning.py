@@ -228,7 +228,8 @@ class GcTuning:
             Verdict.FAIL,
             "fix_cycles",
             f"{percent_text(found.garbage_ratio)} of what makes the collector run is garbage in cycles of "
-            f"{type_names(garbage)}: {count_text(garbage.objects_per_s)} objects, {bytes_text(garbage.bytes_per_s)} a second",
+            f"{type_names(garbage)}: {count_text(garbage.objects_per_s)} objects, "
+            f"{bytes_text(garbage.bytes_per_s)} per second",
             "Break the cycle up: let one side hold a weak reference, or drop it when the work is done. "
             "Then nothing waits for the collector; a threshold would only let more of it pile up.",
             site=site,

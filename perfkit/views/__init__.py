@@ -8,6 +8,14 @@ from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
+from perfkit.views.garbage_types import garbage_types
+from perfkit.views.gc_callers import gc_callers
+from perfkit.views.gc_causes import gc_causes
+from perfkit.views.gc_cost import gc_cost
+from perfkit.views.gc_generations import gc_generations
+from perfkit.views.gc_pauses_over_time import gc_pauses_over_time
+from perfkit.views.gc_predictions import gc_predictions
+from perfkit.views.gc_recommendation import gc_recommendation
 from perfkit.views.growing_containers import growing_containers
 from perfkit.views.growing_types import growing_types
 from perfkit.views.heap_over_time import heap_over_time
@@ -26,6 +34,14 @@ __all__ = [
     "cpu_over_time",
     "environment",
     "flame_graph",
+    "garbage_types",
+    "gc_callers",
+    "gc_causes",
+    "gc_cost",
+    "gc_generations",
+    "gc_pauses_over_time",
+    "gc_predictions",
+    "gc_recommendation",
     "growing_containers",
     "growing_types",
     "heap_over_time",

@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from perfkit.analysis.gc_case import Case
+from perfkit.analysis.gc_case import gather as gather_gc
 from perfkit.analysis.growth import Evidence, gather
 from perfkit.profile import Profile
 
@@ -24,3 +26,9 @@ def chosen_warmup_s(profile: Profile, pid: int, warmup_s: float | None) -> float
 def evidence(profile: Profile, pid: int) -> Evidence:
     """Return what the rule of memory growth looks at, so that views and verdict tell one story."""
     return gather(profile, pid)
+
+
+@lru_cache(maxsize=4)
+def gc_case(profile: Profile, pid: int) -> Case | None:
+    """Return what the rule of the garbage collector looks at; None when collections were not recorded."""
+    return gather_gc(profile, pid)
