@@ -1,1 +1,1 @@
-"""How right `memory_growth` is about programs whose truth is known: `python -m benchmarks.leaks`, `make bench-leaks`."""
+"""How right `memory_growth` is about programs whose truth is known: `make bench-leaks`."""

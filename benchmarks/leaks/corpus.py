@@ -2,7 +2,8 @@
 
 A program's docstring ends in `Truth:` and TOML: `kind` (positive, the default, or negative),
 `classes` (right answers, the best first), `holder` (regular expression over the retaining path,
-steps joined by " > "), `type` (regular expression over the type that piles up). Comments
+steps joined by " > "), `type` (regular expression over the type that piles up), `measured`
+("units" where the finding counts threads or descriptors, not bytes). Comments
 `# truth: allocates` and `# truth: inserts` mark lines, in the program or in the modules of the
 package `vendored` that it imports.
 """
@@ -17,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "tests" / "targets" / "leaks"
 LEAK_CLASSES = frozenset({"python_leak", "native_leak", "thread_leak", "fd_leak"})
 """What a healthy program must never be called."""
 _MARK = re.compile(r"# truth:((?: (?:allocates|inserts))+)\s*$")
-_IMPORT = re.compile(r"^(?:from|import) vendored\.(\w+)", re.MULTILINE)
+_IMPORT = re.compile(r"^(?:from vendored\.|import vendored\.|from vendored import )(\w+)", re.MULTILINE)
 
 Line = tuple[str, int]
 """A file's name and a line."""
@@ -33,13 +34,9 @@ class Program:
     classes: tuple[str, ...]
     holder: str | None
     type: str | None
+    counted: bool
     allocates: frozenset[Line]
     inserts: frozenset[Line]
-
-    @property
-    def grows(self) -> bool:
-        """Whether it counts what it leaks."""
-        return "service.leaked(" in self.path.read_text("utf-8")
 
 
 def programs(only: list[str] | None = None) -> list[Program]:
@@ -72,6 +69,7 @@ def read(path: Path) -> Program:
         classes=tuple(truth["classes"]),
         holder=truth.get("holder"),
         type=truth.get("type"),
+        counted=truth.get("measured") == "units",
         allocates=frozenset(marks["allocates"]),
         inserts=frozenset(marks["inserts"]),
     )

@@ -12,6 +12,10 @@ from benchmarks.leaks.corpus import LEAK_CLASSES, Line, Program
 from benchmarks.leaks.running import PEERS, Run
 
 
+GROWTH_CLASSES = LEAK_CLASSES | {"gc_debt", "backlog"}
+"""Classes whose finding says how fast it grows."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One run judged; None where the question does not arise."""
@@ -31,8 +35,8 @@ class Score:
     holder_top3: bool | None
     allocation: bool | None
     insertion: bool | None
-    true_bytes_per_s: float | None
-    found_bytes_per_s: float | None
+    true_per_s: float | None
+    found_per_s: float | None
     slope_error: float | None
     in_interval: bool | None
     memray: bool | None
@@ -52,11 +56,13 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
     class_ = finding["class"]
     leak = finding["verdict"] == "fail" and class_ in LEAK_CLASSES
     truth = true_slope(run) if program.positive else None
-    rate = finding["rate_bytes_per_s"]
+    rate = None if program.counted else finding["rate_bytes_per_s"]
     retainers = [finding["retainer"], *candidates(finding)]
     held = [_holds(program, each) for each in retainers]
     says_where = program.positive and program.holder is not None
-    found = rate[1] if rate and class_ in (*LEAK_CLASSES, "gc_debt", "backlog") else None
+    found = None
+    if class_ in GROWTH_CLASSES and class_ in program.classes:
+        found = finding["measured"] if program.counted else rate[1] if rate else None
     return Score(
         name=program.name,
         shape=run.shape,
@@ -73,10 +79,10 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
         holder_top3=any(held[:4]) if says_where else None,
         allocation=_is_at(finding["site"], program.allocates) if program.positive and program.allocates else None,
         insertion=_is_at(finding["insertion"], program.inserts) if program.positive and program.inserts else None,
-        true_bytes_per_s=truth,
-        found_bytes_per_s=found,
+        true_per_s=truth,
+        found_per_s=found,
         slope_error=found / truth - 1 if truth and found is not None else None,
-        in_interval=rate[0] <= truth <= rate[2] if truth and found is not None else None,
+        in_interval=rate[0] <= truth <= rate[2] if truth and rate and found is not None else None,
         **{peer: _peer(run, peer) for peer in ("memray", *PEERS)},
         seconds=seconds,
     )
@@ -89,7 +95,7 @@ def candidates(finding: Mapping[str, Any]) -> list[list[str]]:
 
 
 def true_slope(run: Run) -> float | None:
-    """Return how fast the program leaked while it was recorded, bytes per second; None when it was not recorded."""
+    """Return how fast it leaked while it was recorded, bytes (or units) per second; None when nobody counted."""
     manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
     first = manifest["started_monotonic_ns"]
     last = first + manifest["duration_ns"]
@@ -98,7 +104,8 @@ def true_slope(run: Run) -> float | None:
     if len(rows) < 2:
         return None
     seconds = (rows[-1]["monotonic_ns"] - rows[0]["monotonic_ns"]) / 1e9
-    return float((rows[-1]["size_bytes"] - rows[0]["size_bytes"]) / seconds)
+    what = "units" if run.program.counted else "size_bytes"
+    return float((rows[-1][what] - rows[0][what]) / seconds)
 
 
 def _holds(program: Program, path: Iterable[str] | None) -> bool:

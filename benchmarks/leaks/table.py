@@ -25,7 +25,10 @@ def header() -> str:
 def row(score: Score) -> str:
     """Return one run as a line."""
     slope = "·" if score.slope_error is None else f"{score.slope_error:+.1%}"
-    truth = "·" if score.true_bytes_per_s is None else f"{score.true_bytes_per_s / 1024:.1f} KiB/s"
+    counted = score.expected in ("thread_leak", "fd_leak")
+    truth = "·" if score.true_per_s is None else f"{score.true_per_s:.1f} /s"
+    if score.true_per_s is not None and not counted:
+        truth = f"{score.true_per_s / 1024:.1f} KiB/s"
     held = "top3" if score.holder_top3 and not score.holder_top1 else _mark(score.holder_top1)
     right = "FALSE!" if score.false_leak else _mark(score.class_right)
     seconds = "·" if score.seconds is None else f"{score.seconds:.0f} s"
