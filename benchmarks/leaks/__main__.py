@@ -1,7 +1,7 @@
 """Record each program of tests/targets/leaks by PID, check, compare with the truth: `make bench-leaks`.
 
     python -m benchmarks.leaks [--only NAME ...] [--duration 60s] [--shapes steady diurnal bursty] [--seeds 1 2]
-    python -m benchmarks.leaks --rescore        judge kept recordings again, without recording
+    python -m benchmarks.leaks --rescore --jobs 2        judge the kept recordings again, without recording
 
 Recordings, truths and findings are kept under out/leaks/NAME-SHAPE-SEED/. Run it on a quiet machine.
 """
@@ -37,10 +37,10 @@ def main() -> int:
     def judge(run: Run) -> Score:
         seconds = None if options.rescore else record(run, options.duration)
         findings = json.loads(check(run))
-        if not options.rescore:
+        if not (run.folder / "memray.json").exists():
             memray_leaks(run)
-            if options.peers and run.program.positive:
-                ask_peers(run)
+        if run.program.positive and (options.peers or (options.peers is None and not options.rescore)):
+            ask_peers(run)
         return score(run, findings, seconds)
 
     print(table.header(), flush=True)
@@ -87,7 +87,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", default=["steady"], choices=("steady", "diurnal", "bursty"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--interpreters", nargs="+", default=[""], metavar="VERSION", help="such as 3.10, or paths")
-    parser.add_argument("--no-peers", dest="peers", action="store_false", help="do not ask objgraph and tracemalloc")
+    parser.add_argument(
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        help="ask objgraph and tracemalloc in a run of their own (when recording: yes, when judging again: no)",
+    )
     parser.add_argument("--rescore", action="store_true", help="judge the kept recordings again")
     parser.add_argument("--keep", type=Path, default=ROOT / "out" / "leaks", help="folder for recordings")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench" / "leaks.json", help="file for the numbers")

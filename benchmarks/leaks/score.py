@@ -11,7 +11,6 @@ import perfkit
 from benchmarks.leaks.corpus import LEAK_CLASSES, Line, Program
 from benchmarks.leaks.running import PEERS, Run
 
-
 GROWTH_CLASSES = LEAK_CLASSES | {"gc_debt", "backlog"}
 """Classes whose finding says how fast it grows."""
 
