@@ -313,6 +313,7 @@ GC_PAUSES = Table(
         _PID,
         _time("start_ns", "start of the collection"),
         _time("pause_ns", "time from the start to the stop callback, finalizers and weakref callbacks included"),
+        _time("cpu_ns", "CPU time of it: less when the thread had to wait for a CPU, or slept", nullable=True),
         Column("generation", pa.int8(), "collected generation: 0, 1 or 2"),
         _count("collected", "objects freed"),
         _count("uncollectable", "objects found unreachable that could not be freed"),
@@ -376,6 +377,21 @@ LOOP_LAG = Table(
         Column("loop", pa.string(), "class of the event loop"),
     ),
     ("pid", "at_ns"),
+)
+HEAP_SNAPSHOTS = Table(
+    "heap_snapshots",
+    "One row per snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        _AT,
+        Column("mode", pa.string(), "copy: of one moment; slices: taken while the target went on"),
+        _count("objects", "objects in it"),
+        _count("references", "references in it"),
+        _bytes("size_bytes", "sum of the shallow sizes of the objects"),
+        _time("stopped_ns", "time the target was stopped for it"),
+    ),
+    ("pid", "rung"),
 )
 HEAP_OBJECTS = Table(
     "heap_objects",
@@ -493,8 +509,8 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, GARBAGE,
-        TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_SNAPSHOTS, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
+        GC_COUNTS, GARBAGE, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
 """Every table by name. A profile has each of them, empty when nothing was recorded."""

@@ -24,7 +24,8 @@ _UNKNOWN = Place("unknown", None, None, None, "python")
 _QUANTILES = (0.5, 0.9, 0.99)
 
 _PAUSES = """
-select start_ns, pause_ns, generation, collected, coalesce(manual, false) as manual,
+select start_ns, pause_ns,
+    least(coalesce(cpu_ns, pause_ns), pause_ns) as cpu_ns, generation, collected, coalesce(manual, false) as manual,
     coalesce(manual and f.function = '[perfkit probe]', false) as ours, coalesce(g.stack_id, -1) as stack_id
 from gc_pauses g left join stacks s using (stack_id) left join frames f on f.frame_id = s.leaf_frame_id
 where pid = $pid order by start_ns
@@ -37,6 +38,7 @@ class Pauses:
 
     start_ns: Ints
     pause_ns: Ints
+    cpu_ns: Ints
     generation: Ints
     collected: Ints
     manual: NDArray[np.bool_]
@@ -141,7 +143,8 @@ def pauses(profile: Profile, pid: int) -> Pauses:
     """Return every collection of a process."""
     rows = profile.sql(_PAUSES, pid=pid)
     as_ints = {
-        name: rows[name].to_numpy(dtype=np.int64) for name in ("start_ns", "pause_ns", "generation", "collected")
+        name: rows[name].to_numpy(dtype=np.int64)
+        for name in ("start_ns", "pause_ns", "cpu_ns", "generation", "collected")
     }
     flags = {name: rows[name].to_numpy(dtype=np.bool_) for name in ("manual", "ours")}
     return Pauses(**as_ints, **flags, stack_id=rows["stack_id"].to_numpy(dtype=np.int64))
