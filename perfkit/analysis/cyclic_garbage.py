@@ -8,6 +8,7 @@ from perfkit.analysis.gc_costs import Costs, site_of
 from perfkit.analysis.survival import Place
 from perfkit.profile import Profile
 
+_WORTH_NAMING = 0.02
 _KINDS = """
 select g.type, f.function, f.file, f.line, coalesce(f.kind, '') as kind, sum(g.objects)::double as objects,
     sum(g.size_bytes)::double as size_bytes, sum(g.descriptors)::double as descriptors, count(distinct g.at_ns) as looks
@@ -84,6 +85,8 @@ class Garbage:
     def named(self) -> tuple[Kind, ...]:
         """Return the kinds that say something: classes and functions, not lists and dicts; the program's first."""
         telling = [kind for kind in self.kinds if kind.site is not None or not kind.type.startswith("builtins.")]
+        most = max((kind.objects for kind in telling), default=0.0)
+        telling = [kind for kind in telling if kind.objects >= _WORTH_NAMING * most]
         return tuple(sorted(telling, key=lambda kind: (not kind.is_own, -kind.size_bytes, -kind.objects, kind.type)))
 
     @property

@@ -89,6 +89,7 @@ def summary(case: Case) -> dict[str, Any]:
         "python": case.python,
         "collector": str(case.flavour),
         "thresholds": list(costs.thresholds),
+        "stopped_ratio": costs.stopped_ratio,
         "automatic_ratio": costs.automatic_ratio,
         "manual_ratio": costs.manual_ratio,
         "census_ratio": costs.census_ratio,

@@ -53,16 +53,16 @@ class Pauses:
         return len(self.start_ns)
 
     @property
-    def total_ns(self) -> int:
-        """Return the sum of the pauses."""
-        return int(self.pause_ns.sum())
+    def work_ns(self) -> int:
+        """Return the CPU time of the pauses: that they are longer on a busy machine is not their doing."""
+        return int(self.cpu_ns.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationCost:
     """What the collections of one generation and trigger cost; pauses in milliseconds, nearest rank.
 
-    `time_ratio` is their share of the time covered. `yield_objects` is how many objects one frees
+    `time_ratio` is the share of the time covered that they worked. `yield_objects` is how many objects one frees
     on average.
     """
 
@@ -98,7 +98,8 @@ class Caller:
 class Costs:
     """What garbage collection costs one process.
 
-    Ratios are shares of the time covered. `long_ratio` counts only pauses of `LONG_PAUSE_MS` and
+    Ratios are shares of the time covered that collections worked; `stopped_ratio` is of the time
+    they lasted, waiting for a CPU and sleeping in a finalizer included. `long_ratio` counts only pauses of `LONG_PAUSE_MS` and
     more: a request that arrives at random meets one with at least that probability. `worst_second_ratio` and
     `worst_ten_seconds_ratio` are of the window in which most time went into collections.
     `coverage` is the share of the interpreter's own count that was seen, None when nobody could ask.
@@ -110,6 +111,7 @@ class Costs:
     pauses: Pauses
     generations: tuple[GenerationCost, ...] = ()
     callers: tuple[Caller, ...] = ()
+    stopped_ratio: float = 0.0
     automatic_ratio: float = 0.0
     manual_ratio: float = 0.0
     census_ratio: float = 0.0
@@ -166,7 +168,7 @@ def costs(profile: Profile, pid: int) -> Costs | None:
     coverage = None
     if covered["expected"].notna().iloc[0]:
         coverage = float(quality["taken"] / quality["expected"]) if quality["expected"] else 1.0
-    long = own.pause_ns >= LONG_PAUSE_MS * 1e6
+    long = own.cpu_ns >= LONG_PAUSE_MS * 1e6
     return Costs(
         pid=pid,
         covered_s=span_ns / 1e9,
@@ -174,10 +176,11 @@ def costs(profile: Profile, pid: int) -> Costs | None:
         pauses=seen,
         generations=tuple(_by_generation(own, span_ns)),
         callers=tuple(_callers(profile, own.chosen(own.manual), span_ns)),
-        automatic_ratio=own.chosen(~own.manual).total_ns / span_ns,
-        manual_ratio=own.chosen(own.manual).total_ns / span_ns,
-        census_ratio=seen.chosen(seen.ours).total_ns / span_ns,
-        long_ratio=own.chosen(long).total_ns / span_ns,
+        stopped_ratio=int(own.pause_ns.sum()) / span_ns,
+        automatic_ratio=own.chosen(~own.manual).work_ns / span_ns,
+        manual_ratio=own.chosen(own.manual).work_ns / span_ns,
+        census_ratio=seen.chosen(seen.ours).work_ns / span_ns,
+        long_ratio=own.chosen(long).work_ns / span_ns,
         worst_second_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 1_000_000_000),
         worst_ten_seconds_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 10_000_000_000),
         settings=last_settings(profile, pid),
@@ -260,7 +263,7 @@ def _by_generation(own: Pauses, span_ns: int) -> Iterable[GenerationCost]:
                     manual,
                     len(part),
                     len(part) / span_ns * 1e9,
-                    part.total_ns / span_ns,
+                    part.work_ns / span_ns,
                     float(p50),
                     float(p90),
                     float(p99),
@@ -290,12 +293,12 @@ def _callers(profile: Profile, manual: Pauses, span_ns: int) -> Iterable[Caller]
         by_site.setdefault(sites.get(stack_id, _UNKNOWN), []).append(index)
     found = []
     for site, indexes in by_site.items():
-        took = manual.pause_ns[indexes]
+        took, worked = manual.pause_ns[indexes], manual.cpu_ns[indexes]
         found.append(
             Caller(
                 site,
                 len(indexes),
-                int(took.sum()) / span_ns,
+                int(worked.sum()) / span_ns,
                 float(np.quantile(took, 0.5, method="inverted_cdf")) / 1e6,
                 int(manual.collected[indexes].sum()),
             )

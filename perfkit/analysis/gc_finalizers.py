@@ -52,7 +52,7 @@ class Finalizers:
     def dominate(self) -> bool:
         """Whether most of the pauses goes into finalizers, as far as can be told."""
         if self.share is not None:
-            return self.share >= 0.5 and self.unexplained >= 0.2
+            return self.share >= 0.5
         return self.unexplained >= 0.8
 
 
@@ -72,9 +72,11 @@ def finalizers(profile: Profile, costs: Costs) -> Finalizers:
 def _unexplained(costs: Costs) -> float:
     """Return the share of the time of young collections that is longer than their objects can take."""
     own = costs.pauses.chosen(~costs.pauses.ours & (costs.pauses.generation == 0) & ~costs.pauses.manual)
-    if not len(own) or not costs.thresholds or not own.total_ns:
+    own = own.chosen(own.collected > 0)
+    if not len(own) or not costs.thresholds:
         return 0.0
-    walk_ns = costs.thresholds[0] * _WALK_NS_PER_OBJECT
-    # Collections that were put off (3.12 and later) look at more than the threshold says, and free little.
-    allowed = walk_ns + np.where(own.collected > 0, own.collected * _FREE_NS_PER_OBJECT, own.pause_ns)
-    return float(np.maximum(own.pause_ns - allowed, 0).sum() / own.total_ns)
+    allowed = costs.thresholds[0] * _WALK_NS_PER_OBJECT + own.collected * _FREE_NS_PER_OBJECT
+    excess = np.maximum(own.pause_ns - allowed, 0)
+    # A thread that waits for a CPU lengthens some pauses, a finalizer most of them.
+    usual = np.minimum(excess, 3 * np.median(excess))
+    return float(usual.sum() / (usual.sum() + np.minimum(own.pause_ns, allowed).sum()))

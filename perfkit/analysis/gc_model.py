@@ -24,6 +24,8 @@ STEPS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 _MARGIN = 1.5
 _LEAST_OBJECTS_PER_BLOCK = 0.4
 _MIN_READINGS = 8
+_MOST_NS_PER_OBJECT = 200.0
+"""What a full collection takes for each object at most on a heap in memory: 40-180 ns from 3.10 to 3.13."""
 
 
 class Flavour(StrEnum):
@@ -203,7 +205,7 @@ def model(profile: Profile, costs: Costs, garbage: Garbage) -> Model | None:
         garbage_per_s=garbage.objects_per_s,
         live_per_s=live_per_s,
         working_set_objects=_working_set(profile, costs.pid, heap),
-        heap_objects=heap,
+        heap_objects=heap or _heap_by_pauses(costs),
         ns_per_object=ns_per_object,
         costs=costs,
         garbage=garbage,
@@ -233,6 +235,12 @@ def _census(profile: Profile, pid: int) -> tuple[float | None, float | None, flo
     ).merge(rungs, on="rung")
     each = (forced["took_ns"] / forced["objects"]).to_numpy(dtype=float)
     return float(np.median(objects)), grows, float(np.median(each)) if len(each) else None
+
+
+def _heap_by_pauses(costs: Costs) -> float | None:
+    """Return at least how many objects full collections walk, by how long they take; None without any."""
+    full = costs.pauses.chosen(costs.pauses.generation == 2)
+    return float(np.median(full.cpu_ns)) / _MOST_NS_PER_OBJECT if len(full) else None
 
 
 def _working_set(profile: Profile, pid: int, heap_objects: float | None) -> float | None:

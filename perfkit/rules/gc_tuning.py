@@ -142,7 +142,7 @@ class GcTuning:
     def _slow_finalizer(self, case: Case) -> Finding | None:
         """Return the finding when the pauses are somebody's code."""
         found = case.finalizers
-        harmed = case.costs.ratio >= self.max_manual_ratio or case.costs.long_ratio >= self.max_long_ratio
+        harmed = case.costs.stopped_ratio >= self.max_manual_ratio
         if not (found.dominate and harmed):
             return None
         site = _site(found.site)
@@ -153,7 +153,7 @@ class GcTuning:
             Verdict.FAIL,
             "slow_finalizer",
             f"{percent_text(share)} of the pauses is not collecting but finalizers{where}: "
-            f"{percent_text(case.costs.ratio)} of the time",
+            f"{percent_text(case.costs.stopped_ratio)} of the time",
             "Do the work of the finalizer when the object is closed, in a `with` block; a finalizer should only warn. "
             "Thresholds would only move it.",
             site=site,
@@ -188,7 +188,7 @@ class GcTuning:
     def _cycles(self, case: Case) -> Finding | None:
         """Return the finding when garbage in cycles is what the collector works for, or what must not wait."""
         garbage, found = case.garbage, case.model
-        if found is None or not garbage.kinds or found.garbage_ratio < self.steady_garbage / 2:
+        if found is None or not garbage.kinds:
             return None
         held, descriptors = (f(self.popular_threshold) for f in (found.held_bytes, found.held_descriptors))
         payload = held >= self.most_held_bytes and garbage.bytes_per_s >= self.min_held_bytes_per_s

@@ -12,6 +12,7 @@ from perfkit.views.garbage_types import garbage_types
 from perfkit.views.gc_callers import gc_callers
 from perfkit.views.gc_causes import gc_causes
 from perfkit.views.gc_cost import gc_cost
+from perfkit.views.gc_experiment import gc_experiment
 from perfkit.views.gc_generations import gc_generations
 from perfkit.views.gc_pauses_over_time import gc_pauses_over_time
 from perfkit.views.gc_predictions import gc_predictions
@@ -38,6 +39,7 @@ __all__ = [
     "gc_callers",
     "gc_causes",
     "gc_cost",
+    "gc_experiment",
     "gc_generations",
     "gc_pauses_over_time",
     "gc_predictions",

@@ -22,7 +22,8 @@ def gc_cost(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
     longest = max((each.max_ms for each in costs.generations), default=0.0)
     own = sum(each.collections for each in costs.generations)
     rows: list[list[Cell]] = [
-        ["time that the service stood still for it", percent_text(costs.ratio), "5 % and more is worth tuning"],
+        ["time that collections take", percent_text(costs.ratio), "5 % and more is worth tuning"],
+        ["time that the service stood still for them", percent_text(costs.stopped_ratio), "waiting for a CPU included"],
         ["in the worst second", percent_text(costs.worst_second_ratio), "a burst that averages hide"],
         ["longest pause", seconds_text(longest / 1e3), f"of {count_text(own)} collections"],
         [
