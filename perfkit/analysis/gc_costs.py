@@ -99,8 +99,9 @@ class Costs:
     """What garbage collection costs one process.
 
     Ratios are shares of the time covered that collections worked; `stopped_ratio` is of the time
-    they lasted, waiting for a CPU and sleeping in a finalizer included. `long_ratio` counts only pauses of `LONG_PAUSE_MS` and
-    more: a request that arrives at random meets one with at least that probability. `worst_second_ratio` and
+    they lasted, waiting for a CPU and sleeping in a finalizer included. `long_ratio` counts only the
+    automatic ones of `LONG_PAUSE_MS` and more, of which there were `long_pauses`: a request that arrives at random
+    meets one with at least that probability. `worst_second_ratio` and
     `worst_ten_seconds_ratio` are of the window in which most time went into collections.
     `coverage` is the share of the interpreter's own count that was seen, None when nobody could ask.
     """
@@ -116,6 +117,7 @@ class Costs:
     manual_ratio: float = 0.0
     census_ratio: float = 0.0
     long_ratio: float = 0.0
+    long_pauses: int = 0
     worst_second_ratio: float = 0.0
     worst_ten_seconds_ratio: float = 0.0
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -168,7 +170,7 @@ def costs(profile: Profile, pid: int) -> Costs | None:
     coverage = None
     if covered["expected"].notna().iloc[0]:
         coverage = float(quality["taken"] / quality["expected"]) if quality["expected"] else 1.0
-    long = own.cpu_ns >= LONG_PAUSE_MS * 1e6
+    long = own.chosen((own.cpu_ns >= LONG_PAUSE_MS * 1e6) & ~own.manual)
     return Costs(
         pid=pid,
         covered_s=span_ns / 1e9,
@@ -180,7 +182,8 @@ def costs(profile: Profile, pid: int) -> Costs | None:
         automatic_ratio=own.chosen(~own.manual).work_ns / span_ns,
         manual_ratio=own.chosen(own.manual).work_ns / span_ns,
         census_ratio=seen.chosen(seen.ours).work_ns / span_ns,
-        long_ratio=own.chosen(long).work_ns / span_ns,
+        long_ratio=long.work_ns / span_ns,
+        long_pauses=len(long),
         worst_second_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 1_000_000_000),
         worst_ten_seconds_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 10_000_000_000),
         settings=last_settings(profile, pid),

@@ -39,8 +39,8 @@ class Finalizers:
     """How much of the pauses other code than the collector's took.
 
     `share` is the share of the CPU samples taken inside of pauses that have a finalizer on their
-    stack; None when there were too few. `unexplained` is the share of the pauses' time that neither the
-    number of objects to look at nor of those freed explains. `site` is the finalizer seen most.
+    stack; None when there were too few. `unexplained` is the share of the pauses' time of the CPU time of
+    young collections that neither the number of objects to look at nor of those freed explains. `site` is the finalizer seen most.
     """
 
     samples: int
@@ -76,7 +76,7 @@ def _unexplained(costs: Costs) -> float:
     if not len(own) or not costs.thresholds:
         return 0.0
     allowed = costs.thresholds[0] * _WALK_NS_PER_OBJECT + own.collected * _FREE_NS_PER_OBJECT
-    excess = np.maximum(own.pause_ns - allowed, 0)
-    # A thread that waits for a CPU lengthens some pauses, a finalizer most of them.
+    excess = np.maximum(own.cpu_ns - allowed, 0)
+    # A signal's handler lengthens some pauses, a finalizer most of them.
     usual = np.minimum(excess, 3 * np.median(excess))
-    return float(usual.sum() / (usual.sum() + np.minimum(own.pause_ns, allowed).sum()))
+    return float(usual.sum() / (usual.sum() + np.minimum(own.cpu_ns, allowed).sum()))

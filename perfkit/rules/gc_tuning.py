@@ -41,6 +41,8 @@ class GcTuning:
     (SAP and Oracle say 5 %); what is below disappears in the noise of most measurements of a service."""
     max_long_ratio: float = 0.01
     """Share of time in long pauses: one request in a hundred that arrives at random meets one, so p99 does."""
+    min_long_pauses: int = 3
+    """One or two in a recording may be the last of a start-up; they say nothing of a rate."""
     max_manual_ratio: float = 0.01
     """Collections by hand need less to be worth a word: leaving them out costs nothing."""
     min_gain_ms: float = 20.0
@@ -92,11 +94,9 @@ class GcTuning:
     def is_harmed(self, case: Case) -> bool:
         """Whether automatic collections cost enough to be worth a change."""
         gain = case.overlap.gain_ms if case.overlap and case.overlap.of == "requests" else None
-        # The time of pauses by hand is judged on its own.
-        long_ratio = max(0.0, case.costs.long_ratio - case.costs.manual_ratio)
         return (
             case.costs.automatic_ratio >= self.max_ratio
-            or long_ratio >= self.max_long_ratio
+            or (case.costs.long_ratio >= self.max_long_ratio and case.costs.long_pauses >= self.min_long_pauses)
             or (gain is not None and gain >= self.min_gain_ms and case.costs.manual_ratio < self.max_manual_ratio)
         )
 
@@ -256,6 +256,7 @@ class GcTuning:
         static = (found.live_per_s or 0.0) < 0.01 * (found.heap_objects or 0.0)
         if (
             full is not None
+            and full.collections >= self.min_long_pauses
             and full_ratio >= 0.6 * case.costs.automatic_ratio
             and (found.heap_objects or 0.0) >= self.min_heap_objects
             and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
