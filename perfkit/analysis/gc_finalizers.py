@@ -39,8 +39,8 @@ class Finalizers:
     """How much of the pauses other code than the collector's took.
 
     `share` is the share of the CPU samples taken inside of pauses that have a finalizer on their
-    stack; None when there were too few. `unexplained` is the share of the pauses' time of the CPU time of
-    young collections that neither the number of objects to look at nor of those freed explains. `site` is the finalizer seen most.
+    stack; None when there were too few. `unexplained` is the share of the CPU time of young collections
+    that neither the number of objects to look at nor of those freed explains. `site` is the finalizer seen most.
     """
 
     samples: int
