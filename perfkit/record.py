@@ -24,7 +24,7 @@ def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -
     target = inspect(pid)
     output = settings.output or default_output(target.program)
     plan = plan_for(target, settings)
-    with _writing(output) as writer:
+    with writing(output) as writer:
         recorder = Recorder(writer, settings, progress)
         recorder.add(plan)
         recorder.run()
@@ -44,7 +44,7 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
 
     progress = progress or Silent()
     program = Path(command[0]).name
-    with _writing(settings.output or default_output(program)) as writer:
+    with writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
         with launch(command) as (_, session):
             recorder.add(plan_for(session.target, settings), session)
@@ -69,7 +69,7 @@ def record_scenario(name: str, settings: Settings, progress: Progress | None = N
     output = settings.output or Path("profiles") / scenario.name
     options = {**scenario.record.options, **settings.options}
     settings = replace(settings, duration_s=duration_s, collect=collect, options=options)
-    with _writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
+    with writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
         progress.say(f"proxy is process {running.proxy_pid}, port {running.proxy_port}; starting the load")
         recorder = Recorder(writer, settings, progress, scenario=scenario.to_dict())
         running.start_load(writer.raw("load"), duration_s + scenario.record.warmup_s + 30.0)
@@ -87,7 +87,7 @@ def default_output(program: str) -> Path:
 
 
 @contextmanager
-def _writing(output: Path) -> Iterator[ProfileWriter]:
+def writing(output: Path) -> Iterator[ProfileWriter]:
     """Yield a writer for a new folder; a folder in which nothing was recorded is removed again."""
     existed = output.exists()
     writer = ProfileWriter.create(output)

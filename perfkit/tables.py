@@ -353,6 +353,20 @@ GARBAGE = Table(
     ),
     ("pid", "at_ns", "type"),
 )
+EXPERIMENT_WINDOWS = Table(
+    "experiment_windows",
+    "One row per window of an experiment: which setting was tried when; what counts lies between the two times.",
+    (
+        _PID,
+        _time("from_ns", "start of what counts: after the change of the setting and a while to settle"),
+        _time("until_ns", "end of the window"),
+        Column("phase", pa.string(), "noise: the present setting against itself; trial: settings against each other"),
+        Column("block", pa.int32(), "each block has every setting once, in random order"),
+        Column("setting", pa.string(), "name of the setting"),
+        Column("read_back", pa.string(), "the settings as the process had them at the end of the window, as JSON"),
+    ),
+    ("pid", "from_ns"),
+)
 TASKS = Table(
     "tasks",
     "asyncio tasks at a reading, by coroutine and the place where they wait.",
@@ -510,7 +524,7 @@ TABLES: dict[str, Table] = {
     for table in (
         FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
         OBJECT_CENSUS, CONTAINER_SIZES, HEAP_SNAPSHOTS, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
-        GC_COUNTS, GARBAGE, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+        GC_COUNTS, GARBAGE, EXPERIMENT_WINDOWS, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
 """Every table by name. A profile has each of them, empty when nothing was recorded."""

@@ -31,8 +31,14 @@ _WATCH = (
 def raise_threshold(threshold: int, others: tuple[int, ...] = ()) -> Advice:
     """Return the advice to raise the first threshold; the other two stay as they are."""
     arguments = ", ".join(str(each) for each in (threshold, *others))
+    return raised(f"gc.set_threshold({arguments})")
+
+
+def raised(code: str) -> Advice:
+    """Return the advice to call what an experiment tried: a higher threshold, perhaps after freezing."""
+    threshold = int(code.partition("set_threshold(")[2].partition(",")[0].rstrip(")"))
     return Advice(
-        f"import gc\n\ngc.set_threshold({arguments})",
+        f"import gc\n\n{code}",
         _PLACES,
         (
             f"garbage waits until {threshold:,} more objects were made than freed, and so does what it holds",

@@ -8,6 +8,8 @@ from perfkit.analysis.gc_costs import Costs, costs
 from perfkit.analysis.gc_finalizers import Finalizers, finalizers
 from perfkit.analysis.gc_model import Flavour, Model, Prediction, flavour, model
 from perfkit.analysis.gc_overlap import Overlap, overlap
+from perfkit.analysis.gc_trial import Experiment, experiment
+from perfkit.analysis.switchback import Effect
 from perfkit.profile import Profile
 
 
@@ -23,6 +25,7 @@ class Case:
     model: Model | None
     finalizers: Finalizers
     overlap: Overlap | None
+    experiment: Experiment | None = None
 
     @property
     def descriptor_limit(self) -> int:
@@ -48,6 +51,7 @@ def gather(profile: Profile, pid: int) -> Case | None:
         model=model(profile, known, garbage),
         finalizers=finalizers(profile, known),
         overlap=overlap(profile, known),
+        experiment=experiment(profile, known),
     )
 
 
@@ -129,3 +133,29 @@ def summary(case: Case) -> dict[str, Any]:
             "p99_without_ms": met.p99_without_ms,
         }
     return numbers
+
+
+def experiment_json(tried: Experiment) -> dict[str, Any]:
+    """Return an experiment as JSON values."""
+    return {
+        "primary": tried.primary,
+        "windows": tried.windows,
+        "restored": tried.restored,
+        "noise": {name: _effect_json(each) for name, each in tried.noise.items()},
+        "settings": {
+            trial.setting: {
+                "effects": {name: _effect_json(each) for name, each in trial.effects.items()},
+                "baseline": trial.baseline,
+                "predicted_p99_ms": trial.predicted_ms,
+                "harms": tried.harms(trial),
+            }
+            for trial in tried.trials
+        },
+    }
+
+
+def _effect_json(effect: Effect) -> dict[str, Any]:
+    """Return an effect as JSON values."""
+    return {
+        "estimate": effect.estimate, "low": effect.low, "high": effect.high, "p": effect.p, "blocks": effect.blocks
+    }  # fmt: skip

@@ -5,10 +5,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfkit.analysis import gc_advice
-from perfkit.analysis.gc_case import Case, gather, kind_json, prediction_json, summary, type_names
+from perfkit.analysis.gc_case import (
+    Case,
+    experiment_json,
+    gather,
+    kind_json,
+    prediction_json,
+    summary,
+    type_names,
+)
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import Flavour, Prediction
+from perfkit.analysis.gc_trial import Experiment
 from perfkit.analysis.survival import Place
+from perfkit.analysis.switchback import Effect
 from perfkit.findings import Finding, Site, Verdict
 from perfkit.profile import Profile
 from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
@@ -61,6 +71,8 @@ class GcTuning:
     """Smaller heaps are walked in some milliseconds: freezing them is not worth its risk."""
     least_saved: float = 0.5
     """A setting that is predicted to save less than half of the cost is not worth being proposed."""
+    min_saved_ratio: float = 0.01
+    """Of the time; a setting that was tried and saves less is not worth its risks."""
     max_debt_bytes_per_s: float = 65_536 / 60
     """Growth that counts: the same as in `memory_growth`."""
 
@@ -82,6 +94,8 @@ class GcTuning:
         if lacking := self._lacking(case):
             title = "Not enough was recorded to judge the garbage collector"
             return _finding(case, Verdict.UNDECIDED, "not_identifiable", title, "Record again.", needs=tuple(lacking))
+        if case.experiment is not None:
+            return self._tried(case, case.experiment)
         return (
             self._off(case)
             or self._slow_finalizer(case)
@@ -110,6 +124,55 @@ class GcTuning:
         if case.costs.coverage is not None and case.costs.coverage < self.min_coverage:
             lacking.append(f"a recording that sees the collections (it saw {percent_text(case.costs.coverage)})")
         return lacking
+
+    def _tried(self, case: Case, tried: Experiment) -> Finding:
+        """Return the finding of an experiment: what was measured counts, not what was predicted."""
+        best = tried.best
+        numbers = {"experiment": experiment_json(tried)}
+        if tried.ended_early is not None:
+            return _finding(
+                case, Verdict.UNDECIDED, "not_identifiable", f"The experiment ended early: {tried.ended_early}",
+                "Find out why, then try again.", needs=("an experiment that runs to its end",), more=numbers,
+            )  # fmt: skip
+        saved = -best.effects["time_ratio"].estimate if best else 0.0
+        if best is not None and saved >= self.min_saved_ratio:
+            freezes = best.setting == "gc.freeze()"
+            faster = best.effects.get("p99_ms")
+            latency = ""
+            if faster is not None:
+                latency = f", p99 by {_change(faster, 'ms')}"
+                if faster.is_clear and best.predicted_ms is not None and not faster.holds(best.predicted_ms):
+                    latency += ", which the pauses do not explain: something else changed, too"
+            code = best.setting.replace("; ", "\n")
+            advice = gc_advice.freeze() if freezes else gc_advice.raised(code)
+            return _finding(
+                case,
+                Verdict.FAIL,
+                "freeze" if freezes else "raise_threshold",
+                f"Tried on the live process, {best.setting} changed the time in collections by "
+                f"{_change(best.effects['time_ratio'], 'ratio')}{latency}",
+                f"Set it where the application starts: {best.setting}. Then confirm on a fresh process.",
+                confidence=0.95,
+                advice=advice,
+                more=numbers,
+            )
+        could = min(
+            (trial.effects["time_ratio"].low for trial in tried.trials if "time_ratio" in trial.effects), default=-1.0
+        )
+        if could > -self.min_saved_ratio or best is not None:
+            return _finding(
+                case,
+                Verdict.PASS,
+                "no_change",
+                f"Tried on the live process, no setting saves {percent_text(self.min_saved_ratio)} of the time or more",
+                "Nothing to do.",
+                confidence=0.95,
+                more=numbers,
+            )
+        return _finding(
+            case, Verdict.UNDECIDED, "not_identifiable", "The experiment could not tell the settings apart from noise",
+            "Try longer windows, more blocks, or a steadier load.", needs=("more or longer windows",), more=numbers,
+        )  # fmt: skip
 
     def _off(self, case: Case) -> Finding | None:
         """Return the finding of a process whose collector is switched off."""
@@ -327,6 +390,15 @@ def _site(place: Place | None) -> Site | None:
     return Site(place.function, place.file, place.line) if place else None
 
 
+def _change(effect: Effect, unit: str) -> str:
+    """Return a difference with its interval, such as "-1.2 ms (-2 to -0.4 ms)"."""
+    low, estimate, high = (
+        f"{value:+.1%}".replace("%", " %") if unit == "ratio" else f"{value:+.3g} {unit}"
+        for value in (effect.low, effect.estimate, effect.high)
+    )
+    return f"{estimate} ({low} to {high})"
+
+
 def _made_per_s(case: Case) -> float:
     """Return how many objects become garbage per second in a process that does not collect them."""
     if case.model is not None and case.model.live_per_s is not None and case.garbage.objects_per_s == 0:
@@ -351,10 +423,11 @@ def _finding(
     advice: gc_advice.Advice | None = None,
     prediction: Prediction | None = None,
     needs: tuple[str, ...] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> Finding:
     """Return a finding about a process, with the numbers behind it."""
     evidence: Mapping[str, Any] = summary(case)
-    more: dict[str, Any] = {}
+    more = dict(more or {})
     if garbage:
         more["garbage"] = [kind_json(kind) for kind in case.garbage.kinds[:8]]
     if advice is not None:
