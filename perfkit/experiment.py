@@ -96,20 +96,15 @@ def experiment_gc(pid: int, plan: Plan, output: Path | None = None, progress: Pr
 
 
 def _arms(pid: int, plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
-    """Return the settings to try, by the code that makes them."""
-    case = _scout(pid, progress)
-    others = case.costs.thresholds[1:] or (10, 10)
+    """Return the settings to try, by the code that makes them; chosen by a look at the process when none are named."""
     thresholds, freeze = plan.thresholds, plan.freeze
     if not thresholds and not freeze:
-        thresholds, freeze = _candidates(case)
-    arms: dict[str, dict[str, Any]] = {
-        f"gc.set_threshold({', '.join(map(str, (first, *others)))})": {"thresholds": [first, *others]}
-        for first in thresholds
-    }
+        thresholds, freeze = _candidates(_scout(pid, progress))
+    arms: dict[str, dict[str, Any]] = {f"gc.set_threshold({each})": {"thresholds": [each]} for each in thresholds}
     if freeze:
         arms["gc.freeze()"] = {"freeze": True}
     if freeze and len(thresholds) == 1:
-        arms[f"gc.freeze(); {next(iter(arms))}"] = {"thresholds": [thresholds[0], *others], "freeze": True}
+        arms[f"gc.freeze(); gc.set_threshold({thresholds[0]})"] = {"thresholds": [*thresholds], "freeze": True}
     return arms
 
 

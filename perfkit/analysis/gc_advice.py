@@ -28,10 +28,9 @@ _WATCH = (
 )
 
 
-def raise_threshold(threshold: int, others: tuple[int, ...] = ()) -> Advice:
+def raise_threshold(threshold: int) -> Advice:
     """Return the advice to raise the first threshold; the other two stay as they are."""
-    arguments = ", ".join(str(each) for each in (threshold, *others))
-    return raised(f"gc.set_threshold({arguments})")
+    return raised(f"gc.set_threshold({threshold})")
 
 
 def raised(code: str) -> Advice:

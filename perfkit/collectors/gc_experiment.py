@@ -34,7 +34,7 @@ _LOOK_S = 0.2
 class GcExperiment:
     """Switches between settings of the collector; runs only when `--collect` names it.
 
-    Options: `arms`, a mapping from a name to `{"thresholds": [t0, t1, t2]}` and/or `{"freeze": true}`;
+    Options: `arms`, a mapping from a name to `{"thresholds": [t0]}` and/or `{"freeze": true}`;
     `window_s` and `washout_s`, what of each window counts and what comes before; `blocks` and
     `noise_blocks`, how often each setting is tried, and the present one against itself before;
     `seed` of the order; `max_rss_bytes` and `max_descriptors`, beyond which all is put back at once;
@@ -115,6 +115,8 @@ class GcExperiment:
                     {"pid": raw.pid, "at_ns": raw.clock.from_monotonic(note["monotonic_ns"]), "name": name,
                      "value": json.dumps(value, sort_keys=True)}
                 )  # fmt: skip
+        notes = [each["note"] for each in said if "note" in each]
+        notes += [f"It ended early: {reason}." for _at, reason in ends[:1]]
         planned = next((each["planned"] for each in said if "planned" in each), 0)
         from_ns = raw.clock.from_monotonic(start["monotonic_ns"]) if start else 0
         quality = {
@@ -126,7 +128,7 @@ class GcExperiment:
             "taken": len(windows),
             "lost": max(0, planned - len(windows)),
             "stopped_ns": start.get("stopped_ns"),
-            "note": f"It ended early: {ends[0][1]}." if ends else None,
+            "note": " ".join(notes) or None,
         }
         return {
             "experiment_windows": EXPERIMENT_WINDOWS.from_rows(windows),
@@ -154,9 +156,14 @@ class _Driver:
 
     def run(self) -> None:
         """Try every window; end when told, when the probe has ended it, or when the load is gone."""
-        windows = planned_windows(self._options)
-        self._write({"planned": len(windows)})
         with suppress(TargetGone, ProbeFailed):
+            if self._session.call(_PROBE, keep=True)["frozen_objects"]:
+                # gc.unfreeze() would let them loose, too, and nothing could bring them back.
+                arms = {name: arm for name, arm in self._options["arms"].items() if not arm.get("freeze")}
+                self._options = {**self._options, "arms": arms}
+                self._write({"note": "Freezing was not tried: the process has frozen objects of its own."})
+            windows = planned_windows(self._options)
+            self._write({"planned": len(windows)})
             for phase, block, arm in windows:
                 if not self._window(phase, block, arm):
                     break

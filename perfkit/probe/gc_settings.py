@@ -55,7 +55,7 @@ class Recorder:
         """Change the settings, None: to those from before; return what was read back.
 
         Args:
-            thresholds: the three of them.
+            thresholds: the first, the first two or all three; the others stay.
             freeze: take everything that is alive out of the collector's sight.
             collect: run a full collection before, so that no setting inherits another's garbage.
             back: only put everything back.
@@ -70,7 +70,8 @@ class Recorder:
             if freeze and not self._had_frozen:
                 gc.freeze()
                 self._frozen = True
-            self._set = self._thresholds if thresholds is None else tuple(thresholds)  # type: ignore[assignment]
+            given = tuple(thresholds or ())
+            self._set = (*given, *self._thresholds[len(given) :])  # type: ignore[assignment]
             gc.set_threshold(*self._set)
         return {"monotonic_ns": time.monotonic_ns(), "ended": self._ended, **self._read()}
 

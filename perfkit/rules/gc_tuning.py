@@ -351,7 +351,7 @@ class GcTuning:
                     f"the threshold is {found.threshold:,}",
                     f"Raise the first threshold above them: gc.set_threshold({knee}). {prove}",
                     confidence=0.8,
-                    advice=gc_advice.raise_threshold(knee, case.costs.thresholds[1:]),
+                    advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
                 )
         return _finding(
