@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _FEWEST = 100
-_ROUNDS = 80
+_ROUNDS = 20
 _MAX_KINDS = 40
 _MAX_SIZED = 4000
 _LARGE_HEAP = 400_000
@@ -93,10 +93,11 @@ class Recorder:
         """Return those that only one another refer to.
 
         Each step is one call into the interpreter, in which no other thread can run. An object whose count
-        changed between two of them is in use.
+        changed between two of them is in use. What those in use lead to is taken out at once; what then is left
+        has to prove, in a last round without any change, that nothing else refers to it.
         """
         count = sys.getrefcount
-        for _round in range(_ROUNDS):
+        for round_ in range(_ROUNDS):
             before = list(map(count, objects))
             inner = Counter(map(id, gc.get_referents(*objects)))
             after = list(map(count, objects))
@@ -105,6 +106,9 @@ class Recorder:
             alone = [left == self._offset and same for left, same in zip(outside, map(eq, before, after))]  # noqa: B905
             if all(alone):  # also when none is left
                 return objects
+            if not round_:
+                in_use = _reached(objects, alone)
+                alone = [id(each) not in in_use for each in objects]
             # In place: a second list would hold references, too.
             objects[:] = compress(objects, alone)
         objects.clear()
@@ -132,6 +136,19 @@ class Recorder:
         rows = [row for row in sums.values() if not row[0].startswith("perfkit probe")]
         rows.sort(key=lambda row: (-row[3], row[0]))
         return rows[:_MAX_KINDS]
+
+
+def _reached(objects: list[Any], alone: list[bool]) -> set[int]:
+    """Return the ids of the objects that are in use, and of those they lead to."""
+    left = {id(each) for each, is_alone in zip(objects, alone) if is_alone}  # noqa: B905
+    reached = set(map(id, objects)) - left
+    frontier = [each for each in objects if id(each) in reached]
+    while frontier:
+        found = {id(each): each for each in gc.get_referents(*frontier) if id(each) in left}
+        left.difference_update(found)
+        reached.update(found)
+        frontier = list(found.values())
+    return reached
 
 
 class _Payload:
