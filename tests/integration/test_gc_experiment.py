@@ -91,7 +91,7 @@ def test_what_the_process_froze_itself_stays_frozen(tmp_path: Path) -> None:
 def test_settings_are_back_when_it_is_cut_off(how: signal.Signals, tmp_path: Path) -> None:
     with running(f"{SERVICES}/above_knee.py", python=interpreter("3.11")) as target:
         before = looked_at(target)
-        with experimenting(target, tmp_path / "e", *QUICK, "--thresholds", "5000", "--blocks", "50") as process:
+        with experimenting(target, tmp_path / "e", *QUICK, "--thresholds", "5000", "--blocks", "8") as process:
             wait_until_changed(target, before)
             process.send_signal(how)
             process.communicate(timeout=60)
@@ -129,7 +129,7 @@ def load_of(experiment: "subprocess.Popen[str]") -> int | None:
 def test_settings_are_back_when_the_load_dies(tmp_path: Path) -> None:
     with answering() as url, running(f"{SERVICES}/above_knee.py", python=interpreter("3.11")) as target:
         before = looked_at(target)
-        arguments = (*QUICK, "--thresholds", "5000", "--blocks", "50", "--load", url, "--rate", "20")
+        arguments = (*QUICK, "--thresholds", "5000", "--blocks", "8", "--load", url, "--rate", "20")
         with experimenting(target, tmp_path / "e", *arguments) as process:
             wait_until_changed(target, before)
             load = load_of(process)
