@@ -1,6 +1,6 @@
 """The right answers about the collector: services of known truth, settings proved on the live process, false alarms.
 
-    python -m benchmarks.gc_tuning [--seconds 20] [--versions 3.11,3.13] [--only burst,quiet] [--experiments] [--noise 20]
+    python -m benchmarks.gc_tuning [--seconds 20] [--versions 3.11,3.13] [--only burst] [--experiments] [--noise 20]
 
 Prints one row per service and version; --out FILE keeps the numbers as JSON. The services and their truth are in
 tests/targets/gc/services; with --experiments, settings are tried on those whose truth is a setting, and the
@@ -105,12 +105,10 @@ def proved(rows: list[dict[str, Any]], window_s: float, folder: Path) -> list[di
                  "class": finding.class_}
             )  # fmt: skip
             said = f"predicted {predicted:+.1%}, " if same else ""
-            print(
-                f"{row['service']:16} {row['python']:5} {setting:40} {base:6.1%}: {said}"
-                f"measured {measured['estimate']:+.1%} ({measured['low']:+.1%} to {measured['high']:+.1%}), p {measured['p']:.3f}, "
-                f"settings {'restored' if tried['restored'] else 'NOT RESTORED'}",
-                flush=True,
-            )
+            about = f"{row['service']:16} {row['python']:5} {setting:40} {base:6.1%}"
+            interval = f"{measured['estimate']:+.1%} ({measured['low']:+.1%} to {measured['high']:+.1%})"
+            back = "restored" if tried["restored"] else "NOT RESTORED"
+            print(f"{about}: {said}measured {interval}, p {measured['p']:.3f}, settings {back}", flush=True)
     return found
 
 

@@ -340,7 +340,7 @@ def _show(findings: "list[Finding]") -> None:
         click.secho(f"{str(finding.verdict).upper():9} ", bold=True, nl=False)
         click.echo(f"{finding.rule}: {finding.title}")
         if finding.site:
-            click.echo(f"          allocated in  {finding.site}")
+            click.echo(f"          {finding.site_label:13} {finding.site}")
         if finding.insertion:
             click.echo(f"          inserted in   {finding.insertion}")
         if finding.retainer:

@@ -41,6 +41,8 @@ def gc_cost(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
             f"perfkit's own census collected by hand, too ({percent_text(costs.census_ratio)} of the time); "
             "that is not counted here."
         )
+    if case.experiment is not None:
+        notes.append("An experiment changed the settings meanwhile: the numbers are of all of them together.")
     return PlainTable(("question", "answer", "how to read it"), rows, numbers=frozenset({"answer"}), notes=tuple(notes))
 
 

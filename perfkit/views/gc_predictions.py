@@ -6,6 +6,8 @@ from perfkit.units import bytes_text, percent_text, seconds_text, three_digits
 from perfkit.views.display import Bar, Cell, Note, PlainTable
 from perfkit.views.selection import chosen_pid, gc_case
 
+_RARELY_PER_S = 1 / 86_400
+
 
 def gc_predictions(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
     """Return one row per setting: predicted time in collections, full pauses, and what garbage would hold."""
@@ -24,10 +26,10 @@ def gc_predictions(profile: Profile, *, pid: int | None = None) -> PlainTable | 
     most = max(each.time_ratio for _, each in settings) or 1.0
     rows: list[list[Cell]] = [
         [
-            f"{name} (recommended to try)" if name == f"gc.set_threshold({model.knee})" else name,
+            f"{name}, above the knee" if name == f"gc.set_threshold({model.knee})" else name,
             Bar(percent_text(each.time_ratio), each.time_ratio / most),
-            f"{three_digits(each.full_per_s)}/s" if each.full_per_s else "none",
-            seconds_text(each.full_pause_ms / 1e3) if each.full_per_s else "",
+            f"{three_digits(each.full_per_s)}/s" if each.full_per_s > _RARELY_PER_S else "none",
+            seconds_text(each.full_pause_ms / 1e3) if each.full_per_s > _RARELY_PER_S else "",
             bytes_text(each.held_bytes) if case.garbage.looks else None,
             three_digits(each.held_descriptors) if case.garbage.looks else None,
         ]
