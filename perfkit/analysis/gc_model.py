@@ -198,7 +198,7 @@ def model(profile: Profile, costs: Costs, garbage: Garbage) -> Model | None:
     if not costs.thresholds or costs.thresholds[0] <= 0:
         return None
     automatic = sum(each.collections for each in costs.generations if not each.manual)
-    heap, live_per_s, ns_per_object = _census(profile, costs.pid)
+    heap, live_per_s, ns_per_object = _census(profile, costs)
     return Model(
         threshold=costs.thresholds[0],
         counted_per_s=automatic * (costs.thresholds[0] + 1) / costs.covered_s,
@@ -212,12 +212,12 @@ def model(profile: Profile, costs: Costs, garbage: Garbage) -> Model | None:
     )
 
 
-def _census(profile: Profile, pid: int) -> tuple[float | None, float | None, float | None]:
+def _census(profile: Profile, costs: Costs) -> tuple[float | None, float | None, float | None]:
     """Return tracked objects, by how many they grow per second, and what a full collection takes for each."""
     rungs = profile.sql(
         "select rung, min(at_ns)::double / 1e9 as at_s, sum(objects)::double as objects from object_census"
         " where pid = $pid group by rung order by rung",
-        pid=pid,
+        pid=costs.pid,
     )
     if rungs.empty:
         return None, None, None
@@ -228,13 +228,9 @@ def _census(profile: Profile, pid: int) -> tuple[float | None, float | None, flo
         grows = slope.estimate if slope.grows else 0.0
     except TooFewPoints:
         grows = None
-    forced = profile.sql(
-        "select (value::json->>'rung')::int as rung, (value::json->>'took_ns')::double as took_ns from settings"
-        " where pid = $pid and name = 'census.forced_collection'",
-        pid=pid,
-    ).merge(rungs, on="rung")
-    each = (forced["took_ns"] / forced["objects"]).to_numpy(dtype=float)
-    return float(np.median(objects)), grows, float(np.median(each)) if len(each) else None
+    forced = costs.pauses.chosen(costs.pauses.ours & (costs.pauses.generation == 2))
+    heap = float(np.median(objects))
+    return heap, grows, float(np.median(forced.cpu_ns)) / heap if len(forced) and heap else None
 
 
 def _heap_by_pauses(costs: Costs) -> float | None:
