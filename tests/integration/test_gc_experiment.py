@@ -19,7 +19,7 @@ from perfkit.rules.gc_tuning import RULE
 from tests.attach_targets import Running, eventually, interpreter, running
 from tests.collecting import ask
 
-pytestmark = [pytest.mark.attach, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.timeout(150)]
 SERVICES = "../gc/services"
 QUICK = ("--window", "0.5s", "--washout", "0.2s", "--blocks", "2", "-q")
 TRY = ("--thresholds", "5000", "--freeze")
