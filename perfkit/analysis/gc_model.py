@@ -22,10 +22,10 @@ from perfkit.profile import Profile
 STEPS = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 """Thresholds to choose from: finer steps would pretend to a knowledge nobody has."""
 _MARGIN = 1.5
-_LEAST_OBJECTS_PER_BLOCK = 0.4
+_LEAST_OBJECTS_PER_BLOCK, _USUAL_OBJECTS_PER_BLOCK = 0.4, 0.6
 _MIN_READINGS = 8
-_MOST_NS_PER_OBJECT = 200.0
-"""What a full collection takes for each object at most on a heap in memory: 40-180 ns from 3.10 to 3.13."""
+_USUAL_NS_PER_OBJECT = 120.0
+"""What a full collection takes for each object, where no census says how many there are: 40-180 ns."""
 
 
 class Flavour(StrEnum):
@@ -234,9 +234,9 @@ def _census(profile: Profile, costs: Costs) -> tuple[float | None, float | None,
 
 
 def _heap_by_pauses(costs: Costs) -> float | None:
-    """Return at least how many objects full collections walk, by how long they take; None without any."""
+    """Return about how many objects full collections walk, by how long they take; None without any."""
     full = costs.pauses.chosen(costs.pauses.generation == 2)
-    return float(np.median(full.cpu_ns)) / _MOST_NS_PER_OBJECT if len(full) else None
+    return float(np.median(full.cpu_ns)) / _USUAL_NS_PER_OBJECT if len(full) else None
 
 
 def _working_set(profile: Profile, pid: int, heap_objects: float | None) -> float | None:
@@ -255,7 +255,7 @@ def _working_set(profile: Profile, pid: int, heap_objects: float | None) -> floa
     at, blocks = rows["at_s"].to_numpy(dtype=float), rows["blocks"].to_numpy(dtype=float)
     level = blocks - theil_sen(at, blocks).estimate * (at - at[0])
     swing = float(np.quantile(level, 0.98) - np.quantile(level, 0.02))
-    ratio = 1.0
+    ratio = _USUAL_OBJECTS_PER_BLOCK
     if heap_objects:
         ratio = min(1.0, max(_LEAST_OBJECTS_PER_BLOCK, heap_objects / float(np.median(blocks))))
     return swing * ratio
