@@ -15,6 +15,10 @@ def content_hash(*parts: object) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big", signed=True)
 
 
+_MAX_LINE = 1 << 31
+"""What the column holds; the interpreter itself knows no longer files."""
+
+
 class Symbols:
     """Numbers frames, stacks and threads in the order they are first seen.
 
@@ -37,7 +41,9 @@ class Symbols:
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
         path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
-        place = (function, path, line or None, kind or found)
+        # A sampler that does not stop the target may read a line number while it changes.
+        line = line if line and 0 < line < _MAX_LINE else None
+        place = (function, path, line, kind or found)
         number = self._frames.setdefault(place, len(self._frames))
         if number == len(self._places):
             self._places.append(place)
