@@ -36,7 +36,7 @@ class Symbols:
         raw = (function, file, line)
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
-        path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
+        path, found = (None, "synthetic") if file is None else self.clean(file)
         place = (function, path, line or None, kind or found)
         number = self._frames.setdefault(place, len(self._frames))
         if number == len(self._places):
@@ -44,6 +44,10 @@ class Symbols:
         if kind is None:
             self._raw_frames[raw] = number
         return number
+
+    def clean(self, file: str) -> tuple[str, str]:
+        """Return path and kind of a source file as frames have them."""
+        return clean_path(file, self._roots)
 
     def place(self, frame_id: int) -> tuple[str, str | None, str]:
         """Return function, cleaned path and kind of a frame."""
