@@ -40,7 +40,7 @@ class Symbols:
         raw = (function, file, line)
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
-        path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
+        path, found = (None, "synthetic") if file is None else self.clean(file)
         # A sampler that does not stop the target may read a line number while it changes.
         line = line if line and 0 < line < _MAX_LINE else None
         place = (function, path, line, kind or found)
@@ -50,6 +50,10 @@ class Symbols:
         if kind is None:
             self._raw_frames[raw] = number
         return number
+
+    def clean(self, file: str) -> tuple[str, str]:
+        """Return path and kind of a source file as frames have them."""
+        return clean_path(file, self._roots)
 
     def place(self, frame_id: int) -> tuple[str, str | None, str]:
         """Return function, cleaned path and kind of a frame."""

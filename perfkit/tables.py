@@ -306,6 +306,32 @@ CONTAINER_SIZES = Table(
     ),
     ("pid", "rung", "container"),
 )
+CONTAINER_CODE = Table(
+    "container_code",
+    "A line of the target's code that deals with a growing container, from bytecode; none of it need have run.",
+    (
+        _PID,
+        Column("container", pa.string(), "identity of the container, as in container_sizes"),
+        Column(
+            "role",
+            pa.string(),
+            "inserts; removes: by a key or value that is given; evicts: any, the oldest, or all; bounds: compares its "
+            "length with a limit and evicts or refuses; expires: takes out what is too old",
+        ),
+        Column("function", pa.string(), "qualified name of the function"),
+        Column("file", pa.string(), "path as in frames"),
+        Column("line", pa.int32(), "line of the instruction"),
+        _count("limit_items", "limit of a bound; NULL: not known, or not in items", nullable=True),
+        Column("ttl_s", pa.float64(), "age in seconds at which it is taken out; NULL: not known", "", nullable=True),
+        Column(
+            "same_class",
+            pa.bool_(),
+            "whether it surely is this container: in a method of its owner's class, or by a name that leads to it; "
+            "false: an attribute of that name of an object that is not known",
+        ),
+    ),
+    ("pid", "container", "role", "function", "line"),
+)
 GC_PAUSES = Table(
     "gc_pauses",
     "One row per garbage collection, from `gc.callbacks`: nothing is sampled.",
@@ -488,12 +514,5 @@ RECORDING_QUALITY = Table(
     ("collector", "pid"),
 )
 
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_SNAPSHOTS, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
-        GC_COUNTS, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {table.name: table for table in list(globals().values()) if isinstance(table, Table)}
 """Every table by name. A profile has each of them, empty when nothing was recorded."""

@@ -32,6 +32,7 @@ _SEARCHES = 4
 _SMALL_HEAP_OBJECTS = 200_000
 _LARGE_ITEMS = 4096
 _NEWEST = 24
+_MAX_LOOKED_AT = 24
 _COLLECT_NS = 100_000_000
 _NS_PER_OBJECT = 150
 """What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
@@ -93,6 +94,9 @@ class Recorder:
         self._first: dict[int, tuple[int, int]] = {}
         self._followed: dict[int, None] = {}
         self._owners: dict[int, tuple[str, int | None]] = {}
+        self._ways: dict[int, tuple[str, list[int]]] = {}
+        self._is_ending = False
+        self._is_looking = False
         self._searched: Counter[int] = Counter()
         self._untracked: dict[int, dict[Any, Any]] = {}
         self._longest_ns = 0
@@ -126,9 +130,51 @@ class Recorder:
             "longest_hold_ns": self._longest_ns,
         }
 
+    def call(self, source: str | None = None, budget_s: float = 1.0) -> dict[str, Any]:
+        """Take no more rungs and look in the code for what deals with the growing containers; say whether it is done.
+
+        Args:
+            source: `container_code` of this folder with what it imports; None to ask about a look that was begun.
+            budget_s: CPU seconds that it may take.
+        """
+        if source is not None:
+            self._is_ending = self._is_looking = True
+            self._probe.spawn(self._look_at_code(source, int(budget_s * 1e9)))
+        return {"is_done": not self._is_looking}
+
+    def _look_at_code(self, source: str, budget_ns: int) -> Iterator[float]:
+        """Send a row with what the code says of each container that has grown and has an owner."""
+        began_ns = time.thread_time_ns()
+        row: dict[str, Any] = {"code": [], "looked_at": 0, "note": None}
+        wanted: list[tuple[str, list[tuple[str, Any]]]] = []
+        try:
+            growing = sorted(
+                (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
+            )
+            roots = list(chain.from_iterable(_roots())) if growing else []
+            for number in growing[:_MAX_LOOKED_AT]:
+                if path := _path(number, *self._ways[number], roots):
+                    wanted.append((self._identity(number), path))
+                yield _PAUSE_S
+            roots.clear()
+            if wanted:
+                row["looked_at"] = len(wanted)
+                module: dict[str, Any] = {"__name__": f"{_OWN} code", "__builtins__": __builtins__}
+                exec(compile(source, "<perfkit probe>", "exec"), module)  # noqa: S102
+                yield _PAUSE_S
+                look, steps = module["look"](wanted, budget_ns)
+                yield from steps
+                row["code"], row["note"] = look.rows, look.note
+        except Exception as error:  # noqa: BLE001 - the census itself must not be lost for it
+            row["note"] = f"the code was not read: {type(error).__name__}: {error}"
+        finally:
+            wanted.clear()
+            self._is_looking = False
+        self._probe.emit({**row, "cost_ns": time.thread_time_ns() - began_ns})
+
     def _run(self) -> Iterator[float]:
         """Take one rung after the other."""
-        while True:
+        while not self._is_ending:
             began, cost_ns = time.monotonic(), time.thread_time_ns()
             yield from self._rung()
             spent_s = (time.thread_time_ns() - cost_ns) / 1e9
@@ -299,6 +345,7 @@ class Recorder:
             del self._first[number]
             self._followed.pop(number, None)
             self._owners.pop(number, None)
+            self._ways.pop(number, None)
             self._searched.pop(number, None)
         for number, (_container, length) in large.items():
             self._first.setdefault(number, (rung, length))
@@ -313,6 +360,10 @@ class Recorder:
         """Return by how many items a container has grown since it was first seen."""
         return self._history[number][-1] - self._first[number][1]
 
+    def _identity(self, number: int) -> str:
+        """Return what a container is called: an address is used again by others, so with its first rung."""
+        return f"{number:#x}.{self._first[number][0]}"
+
     def _rows(self, large: dict[int, tuple[Any, int]]) -> list[dict[str, Any]]:
         """Return a row per container that is followed, with those of its lengths that were not sent yet."""
         rows = []
@@ -322,8 +373,7 @@ class Recorder:
             lengths = self._history[number]
             rows.append(
                 {
-                    # An address is used again by others: with the rung in which it was first seen.
-                    "id": f"{number:#x}.{self._first[number][0]}",
+                    "id": self._identity(number),
                     "type": type_name(type(container)),
                     "lengths": lengths[:],
                     "item_type": _item_type(container),
@@ -348,6 +398,7 @@ class Recorder:
         yield from search.run()
         for number, path in search.paths():
             self._owners[number] = (" > ".join(label for label, _holder in path), _limit_of_owner(path))
+            self._ways[number] = search.way(number)
         search.forget()
 
 
@@ -421,27 +472,50 @@ class Search:
     def paths(self) -> Iterator[tuple[int, list[tuple[str, Any]]]]:
         """Yield `(identity, [(label, object), ...])` of what was found and is still there."""
         for number in self._found:
-            chain_ = [number]
-            while parent := self._parents.get(chain_[-1]):
-                chain_.append(parent)
-            root = self._roots.get(chain_.pop())
-            if root is None:
-                continue
-            path = [root]
-            for each in reversed(chain_):
-                holder = path[-1][1]
-                held = next((referent for referent in _referents(holder) if id(referent) == each), None)
-                if held is None:
-                    break
-                path.append((_label(holder, held, path), held))
-            else:
-                path[:] = [step for step in path if step[0]]
+            label, steps = self.way(number)
+            if path := _path(number, label, steps, list(self._roots.values())):
                 yield number, path
+
+    def way(self, number: int) -> tuple[str, list[int]]:
+        """Return the label of the root from which an object was found, and the identities from there to it."""
+        steps = [number]
+        while parent := self._parents.get(steps[-1]):
+            steps.append(parent)
+        label, _root = self._roots.get(steps.pop(), ("", None))
+        return label, steps[::-1]
 
     def forget(self) -> None:
         """Let go of everything."""
         self._parents.clear()
         self._roots.clear()
+
+
+def _path(number: int, label: str, steps: list[int], roots: list[tuple[str, Any]]) -> list[tuple[str, Any]] | None:
+    """Return `[(label, object), ...]` from a root of that label to an object, if that is still the way to it."""
+    for root in roots:
+        # Frames and tasks may be called the same.
+        if root[0] != label:
+            continue
+        path = [root]
+        for each in steps:
+            holder = path[-1][1]
+            held = _held(holder, each)
+            if held is None:
+                break
+            path.append((_label(holder, held, path), held))
+        else:
+            if id(path[-1][1]) == number:
+                return [step for step in path if step[0]]
+    return None
+
+
+def _held(holder: Any, number: int) -> Any:
+    """Return the object of that identity that another refers to; None if it does no more."""
+    referents = _referents(holder)
+    # In 3.11 and 3.12 an instance has a dictionary of its own from when it is first asked for it, as `_label` does.
+    attributes = [each for each in referents if type(each) is dict and type(holder) is not dict]
+    found = (each for each in (*referents, *(value for one in attributes for value in one.values())))
+    return next((each for each in found if id(each) == number), None)
 
 
 def _is_ours(namespace: dict[str, Any]) -> bool:
