@@ -325,7 +325,8 @@ def _show_comparison(comparison: "Comparison") -> None:
         mark = {"refused": "NOT COMPARABLE", "not_judged": "not judged"}.get(str(each.bearing), "differs")
         click.echo(f"{mark:14} {each}")
     for growth in comparison.growth:
-        click.echo(f"{str(growth.outcome).replace('_', ' '):14} {growth_title(growth)}")
+        if growth_title(growth) not in comparison.title:
+            click.echo(f"{str(growth.outcome).replace('_', ' '):14} {growth_title(growth)}")
     click.echo()
     table(["", "what", "BASE", "HEAD", "change (95 %)"], table_of(comparison.rows))
     for lines in (remarks(comparison.rows), heap_lines(comparison.heap)):

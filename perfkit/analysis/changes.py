@@ -94,8 +94,8 @@ class Change:
 def measured(statistic: Callable[[NDArray[np.bool_]], float], effect: Effect, blocks: int = BLOCKS) -> Measured | None:
     """Return a number with its interval, or None when it cannot be computed of the whole or of a part.
 
-    The delete-a-group jackknife: the number is computed without each block in turn. It holds for
-    means and, since a block is far more than one reading, for percentiles too.
+    The delete-a-group jackknife: the number is computed without each block in turn. Right for
+    means and what is made of them; a percentile has its own, see `percentile`.
 
     Args:
         statistic: takes one flag per block and returns the number of the blocks that are flagged; NaN: none.
@@ -121,6 +121,35 @@ def of_parts(estimate: float, without: Floats, effect: Effect) -> Measured | Non
     if effect.scale == "ratio":
         return Measured(estimate * _exp(-reach), estimate, estimate * _exp(reach), error, blocks - 1.0)
     return Measured(estimate - reach, estimate, estimate + reach, error, blocks - 1.0)
+
+
+def percentile(values: Floats, block: NDArray[np.int64], share: float) -> Measured | None:
+    """Return a percentile with its interval, to be compared as a ratio; None without values above zero.
+
+    How many values exceed it is a mean, whose error the blocks tell; the percentiles at both ends of
+    that share's interval are the ends of this one. Slow moments that come together make it wide,
+    as they should. Where an end lies beyond the largest value, the other side stands for it.
+
+    Args:
+        values: n readings.
+        block: n numbers of blocks from 0 to 9.
+        share: of the values that do not exceed it.
+
+    Source: Woodruff (1952), doi:10.1080/01621459.1952.10483443
+    """
+    if not len(values):
+        return None
+    estimate = float(np.quantile(values, share, method="inverted_cdf"))
+    above, total = (np.bincount(block, weights, BLOCKS) for weights in (values > estimate, np.ones(len(values))))
+    without = (above.sum() - above) / np.maximum(total.sum() - total, 1)
+    error = float(np.sqrt((BLOCKS - 1) / BLOCKS * ((without - without.mean()) ** 2).sum()))
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, BLOCKS - 1))
+    reach = max(error, float(np.sqrt(share * (1 - share) / len(values)))) * quantile
+    low, high = np.quantile(values, np.clip([share - reach, share + reach], 0, 1), method="inverted_cdf").tolist()
+    if low <= 0:
+        return None
+    sides = np.log(estimate / low), np.log(high / estimate)
+    return Measured(low, estimate, high, float(max(sides)) / quantile)
 
 
 def change(base: Measured, head: Measured, effect: Effect, *, among: int = 1) -> Change:

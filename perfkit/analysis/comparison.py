@@ -46,7 +46,7 @@ METRICS = {
         "latency", "ms", Effect(1.5, 5.0), "99th percentile of how late the event loop runs what is due"
     ),
     "resident_bytes": Metric(
-        "memory", "bytes", Effect(1.15, 8 * MIB), "median resident memory of all processes; arenas come in MiB"
+        "memory", "bytes", Effect(1.15, 8 * MIB), "mean resident memory of all processes; arenas come in MiB"
     ),
 }
 """Every number that is judged, with the smallest change that counts and why.

@@ -78,7 +78,7 @@ class HeapChange:
 
 
 def resident_rows(base: Profile, head: Profile) -> list[Row]:
-    """Return the median resident memory of all processes; no rows unless both recorded it."""
+    """Return the mean resident memory of all processes; no rows unless both recorded it."""
     found = []
     for profile in (base, head):
         readings = profile.frame("memory_ledger")
@@ -94,7 +94,7 @@ def resident_rows(base: Profile, head: Profile) -> list[Row]:
             sizes: Floats = sizes,
         ) -> float:
             chosen = (block >= 0) & kept[block]
-            return float(sum(np.median(sizes[chosen & (pids == pid)]) for pid in np.unique(pids[chosen])))
+            return float(sum(np.mean(sizes[chosen & (pids == pid)]) for pid in np.unique(pids[chosen])))
 
         found.append(measured(number, METRICS["resident_bytes"].effect))
     return [row("resident_bytes", *found)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from perfkit.analysis.changes import BLOCKS, Measured, block_of, measured
+from perfkit.analysis.changes import BLOCKS, Measured, block_of, measured, percentile
 from perfkit.analysis.comparison import METRICS, Row, row
 from perfkit.analysis.latency import Answers, answers
 from perfkit.profile import Profile
@@ -41,9 +41,7 @@ def loop_rows(base: Profile, head: Profile) -> list[Row]:
     if not all(table.num_rows for table in lags):
         return []
     found = [
-        _percentile(
-            "loop_lag_p99", table["at_ns"].to_numpy(), table["lag_ns"].to_numpy() / 1e6, profile.manifest.duration_ns
-        )
+        _percentile(table["at_ns"].to_numpy(), table["lag_ns"].to_numpy() / 1e6, 0.99, 0, profile.manifest.duration_ns)
         for table, profile in zip(lags, (base, head), strict=True)
     ]
     return [row("loop_lag_p99", *found)]
@@ -63,7 +61,7 @@ def collector_rows(base: Profile, head: Profile) -> list[Row]:
         start_ns, pause_ns = _collections(profile)
         end = profile.manifest.duration_ns
         shares.append(_share_of_time(start_ns, pause_ns, end))
-        pauses.append(_percentile("gc_pause_p99", start_ns, pause_ns / 1e6, end))
+        pauses.append(_percentile(start_ns, pause_ns / 1e6, 0.99, 0, end))
     rows = [row("gc_share", *shares)]
     return rows + ([row("gc_pause_p99", *pauses)] if all(pauses) else [])
 
@@ -90,12 +88,16 @@ def _share_of_time(start_ns: NDArray[np.int64], pause_ns: Floats, until_ns: int)
 def _latency_row(metric: str, share: float, loads: list[Answers]) -> Row:
     """Return a percentile of the latency, not judged where the load itself was as late as it changed."""
     found = row(
-        metric, *(_of(load, metric, lambda load, kept, _: _quantile(load.latency_ms[kept], share)) for load in loads)
+        metric,
+        *(
+            _percentile(load.intended_ns, load.latency_ms, share, int(load.intended_ns[0]), int(load.intended_ns[-1]))
+            for load in loads
+        ),
     )
-    late_ms = max(_quantile(load.lateness_ms, share) for load in loads)
-    if found.change is not None and found.base is not None and found.head is not None:
+    late_ms = max(float(np.quantile(load.lateness_ms, share)) for load in loads)
+    if found.base is not None and found.head is not None:
         moved = abs(found.head.estimate - found.base.estimate)
-        if moved >= METRICS[metric].effect.least and moved < late_ms:
+        if METRICS[metric].effect.least <= moved < late_ms:
             return found.not_judged(f"the load generator itself was up to {late_ms:.1f} ms late: the machine was busy")
     return found
 
@@ -114,15 +116,8 @@ def _answered(load: Answers, kept: NDArray[np.bool_], share: float) -> float:
     return float((~load.failed[kept]).sum() / length_s) if length_s else float("nan")
 
 
-def _percentile(metric: str, at_ns: NDArray[np.int64], values: Floats, until_ns: int) -> Measured | None:
-    """Return the 99th percentile of readings, None when there are too few of them."""
-    if len(values) < MIN_READINGS:
-        return None
-    block = block_of(at_ns, 0, until_ns + 1)
-    return measured(lambda kept: _quantile(values[(block >= 0) & kept[block]], 0.99), METRICS[metric].effect)
-
-
-def _quantile(values: Floats, share: float) -> float:
-    """Return a percentile of the values that are known, NaN without any."""
-    known = values[~np.isnan(values)]
-    return float(np.quantile(known, share, method="inverted_cdf")) if len(known) else float("nan")
+def _percentile(at_ns: NDArray[np.int64], values: Floats, share: float, from_ns: int, until_ns: int) -> Measured | None:
+    """Return a percentile of the readings that are known, None when there are too few of them."""
+    block = block_of(at_ns, from_ns, until_ns + 1)
+    known = ~np.isnan(values) & (block >= 0)
+    return percentile(values[known], block[known], share) if known.sum() >= MIN_READINGS else None

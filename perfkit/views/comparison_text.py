@@ -54,7 +54,7 @@ def row_name(each: Row) -> str:
 
 
 def table_of(rows: tuple[Row, ...]) -> list[list[str]]:
-    """Return a line of cells per number, what is worse first: outcome, what, before, after, change with its interval."""
+    """Return a line of cells per number, what is worse first: outcome, what, before, after, change and interval."""
     return [
         [_WORDS.get(each.outcome, str(each.outcome)), row_name(each), *_values(each), _change(each)]
         for each in sorted(rows, key=lambda row: _ORDER.index(row.outcome))
@@ -77,13 +77,13 @@ def heap_lines(heap: HeapChange) -> list[str]:
         for part in parts[:HEAP_ROWS]:
             (few, many), (small, large) = part.objects, part.size_bytes
             change = bytes_text(large - small)
-            lines.append(
-                f"{title}: {'' if change.startswith('-') else '+'}{change} {part.name} ({few:,} → {many:,} objects)"
-            )
-    for pace in (*heap.line_paces[:HEAP_ROWS], *heap.type_paces[:HEAP_ROWS]):
-        where = f" ({pace.file}:{pace.line})" if pace.file else ""
-        before, after = (rate_text(slope.estimate, pace.unit) for slope in (pace.base, pace.head))
-        lines.append(f"kept: {before} → {after} {pace.name}{where}")
+            sign = "" if change.startswith("-") else "+"
+            lines.append(f"{title:15} {sign}{change} {part.name} ({few:,} → {many:,} objects)")
+    for title, paces in (("kept by line", heap.line_paces), ("growing type", heap.type_paces)):
+        for pace in paces[:HEAP_ROWS]:
+            where = f" ({pace.file}:{pace.line})" if pace.file else ""
+            before, after = (rate_text(slope.estimate, pace.unit) for slope in (pace.base, pace.head))
+            lines.append(f"{title:15} {before} → {after} {pace.name}{where}")
     return lines
 
 
@@ -117,7 +117,7 @@ def _change(each: Row) -> str:
     if change.scale == "ratio":
         return f"{_factor(change.estimate)}x ({_factor(change.low)} to {_factor(change.high)})"
     low, middle, high = (number_text(value, each.unit) for value in change.interval)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low.partition(' ')[0]} to {high.partition(' ')[0]})"
 
 
 def _values(each: Row) -> list[str]:
