@@ -318,12 +318,11 @@ def _show(findings: "list[Finding]") -> None:
 def _show_comparison(comparison: "Comparison") -> None:
     """Print a comparison for people: the verdict, how the recordings differ, growth, numbers, heaps."""
     from perfkit.terminal import table
-    from perfkit.views.comparison_text import growth_title, heap_lines, remarks, table_of
+    from perfkit.views.comparison_text import difference_line, growth_title, heap_lines, remarks, table_of
 
     click.secho(comparison.title, bold=True)
     for each in comparison.differences:
-        mark = {"refused": "NOT COMPARABLE", "not_judged": "not judged"}.get(str(each.bearing), "differs")
-        click.echo(f"{mark:14} {each}")
+        click.echo(difference_line(each))
     for growth in comparison.growth:
         if growth_title(growth) not in comparison.title:
             click.echo(f"{str(growth.outcome).replace('_', ' '):14} {growth_title(growth)}")

@@ -24,11 +24,12 @@ from typing import Any
 
 from perfkit.analysis.changes import Measured, Outcome
 from perfkit.analysis.comparability import Bearing, Difference, differences, requests_per_s
-from perfkit.analysis.comparison import Row
+from perfkit.analysis.comparison import METRICS, Row
 from perfkit.analysis.comparison_cpu import cpu_rows
 from perfkit.analysis.comparison_growth import Grower, GrowthChange, growth_changes
 from perfkit.analysis.comparison_memory import HeapChange, heap_change, resident_rows
 from perfkit.analysis.comparison_time import collector_rows, loop_rows, request_rows
+from perfkit.analysis.disturbance import STANDS_OUT, Disturbance, disturbance
 from perfkit.check import check
 from perfkit.errors import UsageError
 from perfkit.findings import Finding, Verdict
@@ -119,15 +120,17 @@ def compare(base: Profile, head: Profile, *, force: bool = False) -> Comparison:
         *collector_rows(base, head),
         *resident_rows(base, head),
     ]
-    reasons = {family: each.what for each in reversed(found) for family in each.families}
-    grows = before.fails or after.fails
+    reasons = {family: f"{each.what} differs" for each in reversed(found) for family in each.families}
+    if before.fails or after.fails:
+        reasons["resident_bytes"] = "it grows, so it depends on when it was recorded"
+    judged = [_judged(each, reasons, (disturbance(base), disturbance(head))) for each in rows]
     return Comparison(
         base,
         head,
         tuple(found),
         bool(refused),
         tuple(growth_changes(base, head, before, after, ratio)),
-        tuple(_judged(each, reasons, grows=grows) for each in rows),
+        tuple(each for each in judged if each.outcome is not Outcome.CANNOT_TELL or each.subject is None),
         heap_change(base, head, (before.since_s, after.since_s)),
     )
 
@@ -158,6 +161,7 @@ def _grower(profile: Profile) -> Grower:
         pid=finding.pid if finding.pid is not None else -1,
         class_=finding.class_,
         title=finding.title,
+        needs=finding.needs,
         fails=finding.verdict is Verdict.FAIL,
         passes=finding.verdict is Verdict.PASS,
         since_s=float(evidence.get("since_s", 0.0)),
@@ -176,12 +180,17 @@ def _severity(finding: Finding) -> int:
     return [Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS].index(finding.verdict)
 
 
-def _judged(each: Row, reasons: dict[str, str], *, grows: bool) -> Row:
-    """Return a row without its verdict where how it was recorded, or a leak, stands in the way."""
-    if each.family in reasons:
-        return each.not_judged(f"{reasons[each.family]} differs")
-    if each.metric == "resident_bytes" and grows:
-        return each.not_judged("it grows, so it depends on when it was recorded")
+def _judged(each: Row, reasons: dict[str, str], busy: tuple[Disturbance | None, Disturbance | None]) -> Row:
+    """Return a row without its verdict where how it was recorded, or a busy machine, stands in the way."""
+    if reason := reasons.get(each.metric) or reasons.get(each.family):
+        return each.not_judged(reason)
+    if each.outcome not in (Outcome.WORSE, Outcome.BETTER) or each.change is None:
+        return each
+    part = METRICS[each.metric].part
+    for side in (side for side in busy if side is not None):
+        stands_out = each.change.low > STANDS_OUT or each.change.high < 1 / STANDS_OUT
+        if (part == "tail" and side.spoils_tails) or (part == "level" and side.spoils_levels and not stands_out):
+            return each.not_judged(str(side))
     return each
 
 

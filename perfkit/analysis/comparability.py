@@ -76,6 +76,7 @@ def differences(base: Profile, head: Profile) -> list[Difference]:
         *_hosts(base, head),
         *_collectors(base, head),
         *_loads(base, head),
+        *_mixes(base, head),
         *_scenarios(base, head),
         *_settings(base, head),
         *_quality(base, head),
@@ -186,13 +187,33 @@ def _loads(base: Profile, head: Profile) -> Iterator[Difference]:
         yield Difference("load", words[0], words[1], Bearing.NOT_JUDGED, because, families)
 
 
+def _mixes(base: Profile, head: Profile) -> Iterator[Difference]:
+    """Yield a difference for another mix of requests: it has other times, whatever the program does."""
+    query = "select route, count(*) / (select count(*) from requests) as share from requests group by route"
+    mixes: list[dict[str, float]] = []
+    for profile in (base, head):
+        answer = profile.sql(query)
+        mixes.append(dict(zip(answer["route"], answer["share"], strict=True)))
+    before, after = mixes
+    if not before or not after:
+        return
+    moved = {route: abs(before.get(route, 0.0) - after.get(route, 0.0)) for route in before.keys() | after.keys()}
+    if sum(moved.values()) / 2 > LOAD_TOLERANCE:
+        values = [", ".join(f"{share:.0%} {route}" for route, share in sorted(mix.items())) for mix in mixes]
+        families = ("latency", "throughput", "cpu", "gc")
+        yield from differs("mix of requests", values, Bearing.NOT_JUDGED, "each kind takes its own time", families)
+
+
 def _scenarios(base: Profile, head: Profile) -> Iterator[Difference]:
     """Yield what differs in the scenarios of the reference proxy, setting by setting."""
     if base.manifest.scenario is None or head.manifest.scenario is None:
         return
     for key, old, new in _changed(base.manifest.scenario, head.manifest.scenario):
         if not any(key == skipped or key.startswith(f"{skipped}.") for skipped in _NOT_COMPARED):
-            yield Difference(key, old, new, Bearing.NOTED)
+            is_other_server = key.startswith("upstream.")
+            because = "the server behind it answers in another way" if is_other_server else ""
+            bearing = Bearing.NOT_JUDGED if is_other_server else Bearing.NOTED
+            yield Difference(key, old, new, bearing, because, ("latency",) if is_other_server else ())
 
 
 def _settings(base: Profile, head: Profile) -> Iterator[Difference]:

@@ -1,6 +1,7 @@
 """The only place that says which numbers of two recordings are compared, and how much of a change counts."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from perfkit.analysis.changes import Change, Effect, Measured, Outcome, change
 
@@ -9,12 +10,17 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that is compared. `family` groups what is judged, or not judged, together."""
+    """A number that is compared. `family` groups what is judged, or not judged, together.
+
+    `part` says what a busy machine does to it: most to tails, less to levels (medians, times on
+    the CPU), nothing to counts.
+    """
 
     family: str
     unit: str
     effect: Effect
     doc: str
+    part: Literal["tail", "level", "count"] = "level"
 
 
 METRICS = {
@@ -22,13 +28,25 @@ METRICS = {
         "latency", "ms", Effect(1.25, 1.0), "median latency; healthy runs of one proxy differ by up to a tenth"
     ),
     "latency_p99": Metric(
-        "latency", "ms", Effect(1.5, 5.0), "99th percentile of the latency; its value is made by a few bad moments"
+        "latency",
+        "ms",
+        Effect(1.5, 5.0),
+        "99th percentile of the latency; its value is made by a few bad moments",
+        "tail",
     ),
     "error_ratio": Metric(
-        "latency", "ratio", Effect(1, 0.01), "share of requests without an answer or with a status of 500 and above"
+        "latency",
+        "ratio",
+        Effect(1, 0.01),
+        "share of requests without an answer or with a status of 500 and above",
+        "count",
     ),
     "answers_per_s": Metric(
-        "throughput", "1/s", Effect(1.1, 1.0, lower_is_better=False), "answered requests per second, errors left out"
+        "throughput",
+        "1/s",
+        Effect(1.1, 1.0, lower_is_better=False),
+        "answered requests per second, errors left out",
+        "count",
     ),
     "cpu_cores": Metric("cpu", "cores", Effect(1.25, 0.02), "CPU time per second, of all processes"),
     "cpu_ms_per_request": Metric("cpu", "ms", Effect(1.25, 0.02), "CPU time per request, of all processes"),
@@ -40,13 +58,13 @@ METRICS = {
     ),
     "gc_share": Metric("gc", "ratio", Effect(1, 0.01), "share of the time in which the collector holds all threads"),
     "gc_pause_p99": Metric(
-        "gc", "ms", Effect(1.5, 5.0), "99th percentile of the collector's pauses; below 5 ms no request notices"
+        "gc", "ms", Effect(1.5, 5.0), "99th percentile of the collector's pauses; below 5 ms no request notices", "tail"
     ),
     "loop_lag_p99": Metric(
-        "latency", "ms", Effect(1.5, 5.0), "99th percentile of how late the event loop runs what is due"
+        "latency", "ms", Effect(1.5, 5.0), "99th percentile of how late the event loop runs what is due", "tail"
     ),
     "resident_bytes": Metric(
-        "memory", "bytes", Effect(1.15, 8 * MIB), "mean resident memory of all processes; arenas come in MiB"
+        "memory", "bytes", Effect(1.15, 8 * MIB), "mean resident memory of all processes; arenas come in MiB", "count"
     ),
 }
 """Every number that is judged, with the smallest change that counts and why.

@@ -34,6 +34,7 @@ class Grower:
     pid: int
     class_: str
     title: str
+    needs: tuple[str, ...]
     fails: bool
     passes: bool
     since_s: float
@@ -103,7 +104,8 @@ def growth_changes(
         if before.passes and after.passes:
             return [_row(Outcome.SAME, None, before, after, None)]
         undecided = after if not after.passes else before
-        return [_row(Outcome.CANNOT_TELL, None, before, after, None, undecided.title)]
+        reason = "; it needs ".join((undecided.title, *undecided.needs[:1]))
+        return [_row(Outcome.CANNOT_TELL, None, before, after, None, reason)]
     rows = []
     if before.fails:
         rows.append(_of(base, head, before, after, "base", factor))

@@ -17,10 +17,7 @@ MIN_READINGS = 50
 
 
 def request_rows(base: Profile, head: Profile) -> list[Row]:
-    """Return latency, errors and answers per second; no rows unless both recorded a load.
-
-    A change of a latency that the load generator's own lateness could explain is not judged.
-    """
+    """Return latency, errors and answers per second; no rows unless both recorded a load."""
     tables = [profile.table("requests") for profile in (base, head)]
     if not all(table.num_rows for table in tables):
         return []
@@ -86,20 +83,14 @@ def _share_of_time(start_ns: NDArray[np.int64], pause_ns: Floats, until_ns: int)
 
 
 def _latency_row(metric: str, share: float, loads: list[Answers]) -> Row:
-    """Return a percentile of the latency, not judged where the load itself was as late as it changed."""
-    found = row(
+    """Return a percentile of the latency."""
+    return row(
         metric,
         *(
             _percentile(load.intended_ns, load.latency_ms, share, int(load.intended_ns[0]), int(load.intended_ns[-1]))
             for load in loads
         ),
     )
-    late_ms = max(float(np.quantile(load.lateness_ms, share)) for load in loads)
-    if found.base is not None and found.head is not None:
-        moved = abs(found.head.estimate - found.base.estimate)
-        if METRICS[metric].effect.least <= moved < late_ms:
-            return found.not_judged(f"the load generator itself was up to {late_ms:.1f} ms late: the machine was busy")
-    return found
 
 
 def _of(load: Answers, metric: str, number: Callable[[Answers, NDArray[np.bool_], float], float]) -> Measured | None:

@@ -1,6 +1,9 @@
 """What changed from one recording to another, in words and table cells for the terminal."""
 
+from dataclasses import replace
+
 from perfkit.analysis.changes import Outcome
+from perfkit.analysis.comparability import Bearing, Difference
 from perfkit.analysis.comparison import Row
 from perfkit.analysis.comparison_growth import GrowthChange
 from perfkit.analysis.comparison_memory import HeapChange
@@ -8,6 +11,8 @@ from perfkit.units import UNKNOWN, bytes_text, seconds_text, three_digits
 
 HEAP_ROWS = 5
 """Rows of each table of the heap that fit on a screen; `--json` has more."""
+LONGEST = 60
+"""Characters of a setting that are shown."""
 _ORDER = [Outcome.WORSE, Outcome.FIXED, Outcome.BETTER, Outcome.CANNOT_TELL, Outcome.SAME]
 _WORDS = {Outcome.CANNOT_TELL: "cannot tell"}
 
@@ -62,8 +67,19 @@ def table_of(rows: tuple[Row, ...]) -> list[list[str]]:
 
 
 def remarks(rows: tuple[Row, ...]) -> list[str]:
-    """Return a line for each number that is not judged, with the reason."""
-    return [f"{row_name(each)}: {each.because}" for each in rows if each.because]
+    """Return a line for each reason why numbers are not judged, with these numbers."""
+    reasons: dict[str, list[str]] = {}
+    for each in rows:
+        if each.because:
+            reasons.setdefault(each.because, []).append(row_name(each))
+    return [f"not judged, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+
+
+def difference_line(each: Difference) -> str:
+    """Return a difference between two recordings as a line, long values cut."""
+    mark = {Bearing.REFUSED: "NOT COMPARABLE", Bearing.NOT_JUDGED: "not judged", Bearing.NOTED: "differs"}[each.bearing]
+    short = replace(each, base=_cut(each.base), head=_cut(each.head))
+    return f"{mark:14} {short}"
 
 
 def heap_lines(heap: HeapChange) -> list[str]:
@@ -118,6 +134,11 @@ def _change(each: Row) -> str:
         return f"{_factor(change.estimate)}x ({_factor(change.low)} to {_factor(change.high)})"
     low, middle, high = (number_text(value, each.unit) for value in change.interval)
     return f"{middle} ({low.partition(' ')[0]} to {high.partition(' ')[0]})"
+
+
+def _cut(text: str) -> str:
+    """Return a text that fits on a line."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _values(each: Row) -> list[str]:

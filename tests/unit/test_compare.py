@@ -153,12 +153,23 @@ def test_slower_requests_are_a_regression(tmp_path: Path) -> None:
     assert comparison.is_regression
 
 
-def test_a_latency_that_the_load_itself_made_is_not_judged(tmp_path: Path) -> None:
-    late = [dict(row) | {"dispatched_ns": row["intended_ns"] + 30_000_000} for row in slower(2)]
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", requests=late))
+@pytest.mark.parametrize(
+    ("share", "factor", "outcome"),
+    [
+        pytest.param("none", 1.6, Outcome.WORSE, id="quiet-machine"),
+        pytest.param("tenth", 1.6, Outcome.CANNOT_TELL, id="busy-machine"),
+        pytest.param("tenth", 4, Outcome.WORSE, id="busy-machine-but-more-than-it-can-do"),
+    ],
+)
+def test_what_a_busy_machine_can_do_is_not_blamed_on_the_program(
+    tmp_path: Path, share: str, factor: float, outcome: Outcome
+) -> None:
+    late_ns = {"tenth": lambda n: 30_000_000 * (n % 8 == 0), "none": lambda _: 0}[share]
+    head = [row | {"dispatched_ns": row["intended_ns"] + late_ns(n)} for n, row in enumerate(map(dict, slower(factor)))]
+    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", requests=head))
     [median] = rows_of(comparison, "latency_p50")
-    assert median.outcome is Outcome.CANNOT_TELL
-    assert "late" in median.because
+    assert median.outcome is outcome
+    assert ("sent late" in median.because) == (outcome is Outcome.CANNOT_TELL)
 
 
 def test_a_function_that_takes_more_cpu_is_named(tmp_path: Path) -> None:
