@@ -23,6 +23,7 @@ from perfkit.symbols import Symbols
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from perfkit.attach.budget import Budget
     from perfkit.attach.session import Session
 
 
@@ -33,6 +34,7 @@ class Recording:
     `raw` is the collector's own folder for this process. `session` yields the probe inside
     the target; the first collector that calls it injects, the others share it. `say` shows
     one line to the user. `duration_s` is the planned length, None: until the user stops it.
+    `budget` is what recording may cost the target, None: as much as it takes.
     """
 
     target: Target
@@ -42,6 +44,7 @@ class Recording:
     say: Callable[[str], None]
     duration_s: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    budget: "Budget | None" = None
 
 
 @dataclass(frozen=True)
