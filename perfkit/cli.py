@@ -85,6 +85,11 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
     "-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.  [default: profiles/NAME]"
 )
 @click.option(
+    "--budget",
+    metavar="PERCENT",
+    help="Share of the target's time that recording may cost it, such as 2%.  [default: what it takes]",
+)
+@click.option(
     "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
 )
 @click.option("--keep-raw", is_flag=True, help="Keep what the tools wrote, beside the tables.")
@@ -98,6 +103,7 @@ def record(
     collect: str | None,
     children: bool,
     output: Path | None,
+    budget: str | None,
     settings_: tuple[str, ...],
     keep_raw: bool,
     quiet: bool,
@@ -125,6 +131,7 @@ def record(
         collect=tuple(word.strip() for word in collect.split(",")) if collect else None,
         children=children,
         keep_raw=keep_raw,
+        budget=verbs.parse_share(budget) if budget else None,
         options=_options(settings_),
     )
     progress = TerminalProgress(quiet=quiet)

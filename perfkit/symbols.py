@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import pyarrow as pa
 
@@ -65,6 +66,11 @@ class Symbols:
         if not frame_ids:
             raise ValueError("a stack has at least one frame")
         return self._stacks.setdefault(tuple(frame_ids), len(self._stacks))
+
+    def flat_stack(self, items: Sequence[Any]) -> int:
+        """Return the number of a stack, root first, of which each frame is three items: function, file, line."""
+        each = iter(items)
+        return self.stack([self.frame(*frame) for frame in zip(each, each, each, strict=True)])
 
     def thread(self, pid: int, key: object, *, os_tid: int | None = None, name: str | None = None) -> int:
         """Return the number of a thread; `key` is any identity that is unique within the process."""

@@ -277,6 +277,24 @@ PROCESS_STATS = Table(
     ),
     ("pid", "at_ns"),
 )
+DESCRIPTORS = Table(
+    "descriptors",
+    "Open descriptors of the process at a reading, by what they are.",
+    (
+        _PID,
+        _AT,
+        Column("kind", pa.string(), "file, directory, device, memfd, socket, pipe, eventpoll, eventfd, ..."),
+        Column(
+            "name",
+            pa.string(),
+            "path with numbers replaced by #; protocol and peer of a socket; NULL: it has none, or is not connected",
+            nullable=True,
+        ),
+        Column("state", pa.string(), "state of a TCP connection, or deleted", nullable=True),
+        _count("descriptors", "how many of them"),
+    ),
+    ("pid", "at_ns", "kind"),
+)
 OBJECT_CENSUS = Table(
     "object_census",
     "Living objects by type, counted at one rung.",
@@ -375,6 +393,22 @@ TASKS = Table(
         Column("stack_id", pa.int32(), "where they wait, outermost frame first", nullable=True),
     ),
     ("pid", "at_ns", "coroutine", "state"),
+)
+PYTHON_THREADS = Table(
+    "python_threads",
+    "Threads at a reading, by what they run, where they are, and who started them.",
+    (
+        _PID,
+        _AT,
+        Column("name", pa.string(), "name of the thread, numbers in it replaced by #; [native]: it runs no Python"),
+        Column("function", pa.string(), "module.qualname of what it was started to run", nullable=True),
+        Column("daemon", pa.bool_(), "the process does not wait for it to end", nullable=True),
+        _count("threads", "how many of them"),
+        _time("oldest_ns", "time since the oldest of them was first seen"),
+        Column("stack_id", pa.int32(), "where they are", nullable=True),
+        Column("start_stack_id", pa.int32(), "who started them; NULL: before the recording began", nullable=True),
+    ),
+    ("pid", "at_ns", "name"),
 )
 LOOP_LAG = Table(
     "loop_lag",
