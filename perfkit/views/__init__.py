@@ -10,10 +10,13 @@ from perfkit.views.dominator_tree import dominator_tree
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
 from perfkit.views.growing_containers import growing_containers
+from perfkit.views.growing_paths import growing_paths
 from perfkit.views.growing_types import growing_types
 from perfkit.views.heap_over_time import heap_over_time
 from perfkit.views.key_numbers import key_numbers
 from perfkit.views.latency_over_time import latency_over_time
+from perfkit.views.leak_unit import leak_unit
+from perfkit.views.memory_ledger import memory_ledger
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
 from perfkit.views.recording_quality import recording_quality
@@ -30,10 +33,13 @@ __all__ = [
     "environment",
     "flame_graph",
     "growing_containers",
+    "growing_paths",
     "growing_types",
     "heap_over_time",
     "key_numbers",
     "latency_over_time",
+    "leak_unit",
+    "memory_ledger",
     "memory_over_time",
     "next_steps",
     "open_questions",
