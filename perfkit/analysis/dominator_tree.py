@@ -20,7 +20,7 @@ class Group:
 
     `node` is the object when it is only one, else -1; `retained_bytes` what would be freed if
     they all went, which adds up among the groups below one parent. `rest_bytes` is what groups
-    that are too small to be told take.
+    below it that are too small to be told take.
     """
 
     node: int
@@ -39,7 +39,8 @@ def dominator_groups(
 ) -> tuple[Group, ...]:
     """Return the top of a dominator tree, grouped by type below each parent as Eclipse MAT does.
 
-    Modules are rows of their own. perfkit's own objects are left out.
+    Modules are rows of their own; the dictionary of an object's attributes is part of the object.
+    perfkit's own objects are left out.
 
     Args:
         graph: the snapshot.
@@ -54,33 +55,40 @@ def dominator_groups(
     kept = np.flatnonzero(~graph.is_ours)
     children = kept[np.argsort(graph.idom[kept], kind="stable")]
     offsets = np.searchsorted(graph.idom[children], np.arange(n + 2))
+    is_namespace = _namespaces(graph)
     floor = max(least * float(graph.retained_bytes[n]), 1.0)
     left = most
 
-    def level(nodes: Ints, deeper: int) -> tuple[tuple[Group, ...], int]:
-        """Return the groups of some siblings, and the bytes of those that are not told."""
-        nonlocal left
-        whole = int(graph.retained_bytes[nodes].sum())
-        groups = sorted(_groups(graph, nodes), key=lambda each: (-int(graph.retained_bytes[each].sum()), int(each[0])))
-        told = [each for each in groups[:top] if graph.retained_bytes[each].sum() >= floor][: max(left, 0)]
-        left -= len(told)
-        found = []
-        for each in told:
-            inner, rest = level(below(each), deeper - 1) if deeper > 1 else ((), 0)
-            found.append(_group(graph, each, inner, rest))
-        return tuple(found), whole - sum(group.retained_bytes for group in found)
-
     def below(nodes: Ints) -> Ints:
-        """Return what some objects immediately dominate."""
+        """Return what some objects immediately dominate, their attributes in place of the dictionaries of them."""
         parents = nodes[graph.dominated_objects[nodes] > 1]
         if len(parents) > 1000:
             marked = np.zeros(n + 1, bool)
             marked[parents] = True
-            return children[marked[graph.idom[children]]]
-        parts = [children[offsets[node] : offsets[node + 1]] for node in parents.tolist()]
-        return np.concatenate(parts) if parts else parents
+            found = children[marked[graph.idom[children]]]
+        else:
+            parts = [children[offsets[node] : offsets[node + 1]] for node in parents.tolist()]
+            found = np.concatenate(parts) if parts else parents
+        inner = is_namespace[found]
+        return np.r_[found[~inner], below(found[inner])] if inner.any() else found
 
-    return level(children[offsets[n] : offsets[n + 1]], depth)[0]
+    def level(nodes: Ints, deeper: int) -> tuple[Group, ...]:
+        """Return the groups of some siblings that are large enough to be told."""
+        nonlocal left
+        groups = sorted(_groups(graph, nodes), key=lambda each: (-int(graph.retained_bytes[each].sum()), int(each[0])))
+        told = [each for each in groups[:top] if graph.retained_bytes[each].sum() >= floor][: max(left, 0)]
+        left -= len(told)
+        return tuple(_group(graph, each, level(below(each), deeper - 1) if deeper > 1 else ()) for each in told)
+
+    return level(children[offsets[n] : offsets[n + 1]], depth)
+
+
+def _namespaces(graph: HeapGraph) -> NDArray[np.bool_]:
+    """Return which objects are the dictionary of the attributes of what dominates them."""
+    if "<dict>" not in graph.labels:
+        return np.zeros(len(graph), bool)
+    is_direct = graph.parent == graph.idom[: len(graph)]
+    return np.asarray((graph.edge_label == graph.labels.index("<dict>")) & is_direct)
 
 
 def _groups(graph: HeapGraph, nodes: Ints) -> list[Ints]:
@@ -103,21 +111,22 @@ def _groups(graph: HeapGraph, nodes: Ints) -> list[Ints]:
     return found
 
 
-def _group(graph: HeapGraph, nodes: Ints, children: Sequence[Group], rest_bytes: int) -> Group:
+def _group(graph: HeapGraph, nodes: Ints, children: Sequence[Group]) -> Group:
     """Return what is told of some objects of one type."""
     first = int(nodes[0])
     is_single = len(nodes) == 1
-    parent = int(graph.parent[first])
-    is_direct = is_single and parent < len(graph) and parent == graph.idom[first]
+    parent, dominator = int(graph.parent[first]), int(graph.idom[first])
+    is_direct = is_single and parent < len(graph) and parent == dominator
+    own_bytes, retained_bytes = int(graph.size_bytes[nodes].sum()), int(graph.retained_bytes[nodes].sum())
     has_name = is_single and graph.name_of[first] >= 0
     return Group(
         node=first if is_single else -1,
         type=graph.type(first),
         name=graph.names[graph.name_of[first]] if has_name else "",
-        step=(graph.step(parent, first) or "attributes") if is_direct else "",
+        step=graph.step(parent, first) if is_direct else "",
         objects=len(nodes),
-        own_bytes=int(graph.size_bytes[nodes].sum()),
-        retained_bytes=int(graph.retained_bytes[nodes].sum()),
+        own_bytes=own_bytes,
+        retained_bytes=retained_bytes,
         children=tuple(children),
-        rest_bytes=rest_bytes,
+        rest_bytes=max(retained_bytes - own_bytes - sum(child.retained_bytes for child in children), 0),
     )

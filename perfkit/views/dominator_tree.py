@@ -41,7 +41,7 @@ def _branch(group: Group, heap_bytes: int) -> Branch:
     """Return a group as a row."""
     last = group.type.rpartition(".")[2]
     if group.objects > 1:
-        name, where = f"{last} objects", group.type
+        name, where = f"{last} objects", group.type.removeprefix(f"builtins.{last}")
     else:
         step = group.step if group.step not in ("", last) else ""
         name = " ".join(part for part in (group.name or last, f"({step})" if step else "") if part)
@@ -69,4 +69,4 @@ def _rest(size_bytes: int, heap_bytes: int) -> Sequence[Branch]:
 def _size(size_bytes: int, heap_bytes: int) -> Bar:
     """Return a size with its share of the heap."""
     share = size_bytes / heap_bytes
-    return Bar(bytes_text(size_bytes), share, percent_text(share))
+    return Bar(f"{bytes_text(size_bytes)}, {percent_text(share)}", share)

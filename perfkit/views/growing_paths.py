@@ -30,8 +30,7 @@ def growing_paths(profile: Profile, *, pid: int | None = None, top: int = 10) ->
     pid = chosen_pid(profile, pid)
     taken = snapshots(profile, pid)
     if len(taken) < 2:
-        lacking = "only one snapshot" if taken else "no snapshot"
-        return Note(f"Nothing was recorded: {lacking} of the heap was taken, `--set object_graph.rungs=2` takes two.")
+        return Note("Nothing was recorded: it takes two snapshots of the heap to see which paths grow.")
     before, after = (HeapGraph.of(profile, pid, rung) for rung in (taken[0], taken[-1]))
     assert before is not None
     assert after is not None

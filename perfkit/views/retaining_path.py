@@ -27,7 +27,12 @@ _ROOT = {
 
 
 def retaining_path(
-    profile: Profile, finding: Finding | None = None, *, pid: int | None = None, warmup_s: float | None = None
+    profile: Profile,
+    finding: Finding | None = None,
+    *,
+    pid: int | None = None,
+    type_name: str = "",
+    warmup_s: float | None = None,
 ) -> BoxChain | Note:
     """Return the chain of references that keeps alive what piles up, from its root down, as boxes.
 
@@ -38,11 +43,12 @@ def retaining_path(
         profile: what was recorded.
         finding: the finding to explain; None: whatever grows.
         pid: process to show; None or 0: the finding's, else the main one.
+        type_name: module.qualname of the type to explain; empty: the finding's, else the one that piles up.
         warmup_s: start of the recording to leave out, in seconds; None or negative: found from the data.
     """
     pid = chosen_pid(profile, pid or (finding.pid if finding else None))
-    type_ = (finding.type if finding else None) or leading_type(profile, pid, warmup_s)
-    hint = finding.retainer if finding else ()
+    type_ = type_name or (finding.type if finding else None) or leading_type(profile, pid, warmup_s)
+    hint = finding.retainer if finding and not type_name else ()
     if type_ and (leaked := leaked_objects(profile, pid, type_)):
         found = retainers(leaked.graph, leaked.nodes)
         # What the finding says comes first; several holders are sorted by their share.
@@ -138,7 +144,7 @@ def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box
 def _freed(graph: HeapGraph, size_bytes: int) -> Bar:
     """Return how much would go with a thing."""
     share = size_bytes / max(int(graph.retained_bytes[-1]), 1)
-    return Bar(bytes_text(size_bytes), share, f"{percent_text(share)} of the heap")
+    return Bar(f"{bytes_text(size_bytes)}, {percent_text(share)} of the heap", share)
 
 
 def _told(profile: Profile, pid: int, hint: Sequence[str], type_: str | None) -> BoxChain | Note:
