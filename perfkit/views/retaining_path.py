@@ -65,10 +65,10 @@ def _drawn(graph: HeapGraph, found: Sequence[Retainer], type_: str, are_new: boo
     if len(boxes) > MOST_BOXES:
         half = MOST_BOXES // 2
         left_out = len(boxes) - 2 * half
-        boxes = [*boxes[:half], Box(f"{left_out} more steps of this kind", role="gap"), *boxes[-half:]]
+        boxes = [*boxes[:half], Box(f"{left_out} more steps", role="gap"), *boxes[-half:]]
     caption = (
-        f"{_name(graph, first)} holds {count_text(first.objects)} {'new ' if are_new else ''}objects of the type "
-        f"{_last(type_)}{'' if first.share > 0.995 else f', {percent_text(first.share)} of all'}."
+        f"{_name(graph, first)} holds {_objects(first.objects, type_, 'new ' if are_new else '')}"
+        f"{'' if first.share > 0.995 else f', {percent_text(first.share)} of all'}."
     )
     notes = ["The bars say how much memory would be freed if the thing in that box went away."]
     notes += [
@@ -133,7 +133,7 @@ def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box
     """Return the last box: what piles up."""
     each = int(graph.retained_bytes[holder.example])
     return Box(
-        name=f"{count_text(holder.objects)} {_last(graph.type(holder.example))} objects",
+        name=_objects(holder.objects, graph.type(holder.example)),
         step=step,
         role="leaked",
         remark=f"{'new since the first snapshot, ' if are_new else ''}{bytes_text(each)} for one of them",
@@ -162,9 +162,8 @@ def _told(profile: Profile, pid: int, hint: Sequence[str], type_: str | None) ->
     remark = "here they pile up" if counted is None else f"with {count_text(counted.last)} items, here they pile up"
     boxes.append(Box(kind, step=steps[-1] if len(steps) > 1 else "", role="holder", remark=remark))
     if type_:
-        more = "" if counted is None else f"{count_text(counted.last - counted.first)} "
-        remark = "added since the warm-up" if more else ""
-        boxes.append(Box(f"{more}{_last(type_)} objects", role="leaked", remark=remark))
+        name = f"{_last(type_)} objects" if counted is None else _objects(counted.last - counted.first, type_)
+        boxes.append(Box(name, role="leaked", remark="" if counted is None else "added since the warm-up"))
     note = "No snapshot of the heap was taken, so sizes are not known: record with `--collect object_graph`, too."
     return BoxChain(f"{' > '.join(steps)} holds what piles up.", boxes, [note])
 
@@ -177,6 +176,11 @@ def _agreement(steps: Sequence[str], hint: Sequence[str]) -> int:
             break
         shared += 1
     return shared
+
+
+def _objects(count: int, type_: str, adjective: str = "") -> str:
+    """Return a number of objects in words: 3 new Session objects."""
+    return f"{count_text(count)} {adjective}{_last(type_)} {'object' if count == 1 else 'objects'}"
 
 
 def _last(dotted: str) -> str:
