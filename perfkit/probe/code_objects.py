@@ -23,13 +23,26 @@ _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 class Function:
     """A function, or code within one, with what its names stand for."""
 
-    __slots__ = ("code", "function", "is_inner", "name", "namespace", "outer", "owner", "reader")
+    __slots__ = (
+        "code",
+        "comparisons",
+        "function",
+        "is_inner",
+        "name",
+        "namespace",
+        "outer",
+        "owner",
+        "reader",
+        "timely",
+    )
 
     def __init__(self, code: CodeType, namespace: dict[str, Any], name: str, function: Any, outer: Any) -> None:
         self.code, self.namespace, self.name = code, namespace, name
         self.function: FunctionType | None = function
         self.outer: Function | None = outer
         self.reader: Any = None
+        self.comparisons: list[tuple[Any, Any]] | None = None
+        self.timely: list[tuple[Any, Any]] | None = None
         self.owner: Any = MISSING
 
     def class_(self) -> Any:
@@ -104,9 +117,18 @@ def type_name_of(each: Any) -> str:
         return ""
 
 
-def members(kind: Any) -> list[Any]:
+def getters(value: Any) -> list[Any]:
+    """Return the functions behind a property."""
+    if type(value) is property:
+        return [value.fget, value.fset, value.fdel]
+    if type_name_of(value) == "functools.cached_property":
+        return [value.func]
+    return []
+
+
+def members(kind: Any, *, inherited: bool = True) -> list[Any]:
     """Return what a class and those it derives from define."""
-    return [value for base in mro(kind) for value in list(_SPACE.__get__(base).values())]
+    return [value for base in (mro(kind) if inherited else (kind,)) for value in list(_SPACE.__get__(base).values())]
 
 
 def member(kind: Any, name: str) -> Any:
