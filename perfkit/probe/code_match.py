@@ -69,7 +69,8 @@ class Wanted:
         self.accessors: set[str] = set()
         self.measures: set[str] = set()
         self.predicates: dict[str, tuple[bool, float | None]] = {}
-        self.is_queue = type_name_of(self.owner).split(".")[0] in ("queue", "asyncio", "multiprocessing")
+        owners = (type_name_of(each).split(".")[0] for each in (self.owner, self.container))
+        self.is_queue = not {"queue", "_queue", "asyncio", "multiprocessing"}.isdisjoint(owners)
         self.is_default = member(type(self.container), "__missing__") is not MISSING
         if label.startswith(".") and self.is_named:
             of_class = is_class(self.owner)
