@@ -330,6 +330,12 @@ CONTAINER_CODE = Table(
             "whether it surely is this container: in a method of its owner's class, or by a name that leads to it; "
             "false: an attribute of that name of an object that is not known",
         ),
+        Column(
+            "has_run",
+            pa.bool_(),
+            "whether the line has run since the program began; NULL: cannot be seen (before 3.12, some lines)",
+            nullable=True,
+        ),
     ),
     ("pid", "container", "role", "function", "line"),
 )

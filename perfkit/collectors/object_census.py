@@ -129,7 +129,7 @@ class ObjectCensus:
 def _look_at_code(session: Session, budget_s: float) -> None:
     """Have the probe look for the code that deals with the growing containers, and wait for it."""
     source = probe_bundle("bytecode", "code_objects", "code_match", "container_code")
-    until = time.monotonic() + _PATIENCE * budget_s + 2.0
+    until = time.monotonic() + _PATIENCE * budget_s + 5.0
     answer = session.call("census", source=source, budget_s=budget_s)
     while not answer["is_done"] and time.monotonic() < until:
         time.sleep(_POLL_S)

@@ -33,6 +33,8 @@ _SMALL_HEAP_OBJECTS = 200_000
 _LARGE_ITEMS = 4096
 _NEWEST = 24
 _MAX_LOOKED_AT = 24
+_FINISH_S = 3.0
+"""How long a rung that was begun may take until the code is looked at all the same."""
 _COLLECT_NS = 100_000_000
 _NS_PER_OBJECT = 150
 """What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
@@ -124,7 +126,7 @@ class Recorder:
         self._inner: dict[int, tuple[int, list[int | None]]] = {}
         self._bytes: set[int] = set()
         self._is_ending = False
-        self._is_looking = False
+        self._is_looking = self._is_counting = False
         self._searched: Counter[int] = Counter()
         self._untracked: dict[int, Any] = {}
         self._may_hold_bytes = 0
@@ -173,6 +175,9 @@ class Recorder:
 
     def _look_at_code(self, source: str, budget_ns: int) -> Iterator[float]:
         """Send a row with what the code says of each container that has grown and has an owner."""
+        until = time.monotonic() + _FINISH_S
+        while self._is_counting and time.monotonic() < until:
+            yield 0.02
         began_ns = time.thread_time_ns()
         row: dict[str, Any] = {"code": [], "looked_at": 0, "note": None}
         wanted: list[tuple[str, list[tuple[str, Any]]]] = []
@@ -208,7 +213,9 @@ class Recorder:
         """Take one rung after the other."""
         while not self._is_ending:
             began, cost_ns = time.monotonic(), time.thread_time_ns()
+            self._is_counting = True
             yield from self._rung()
+            self._is_counting = False
             spent_s = (time.thread_time_ns() - cost_ns) / 1e9
             took_s = time.monotonic() - began
             yield max(self._every_s - took_s, spent_s / self._max_share - took_s, 0.05)

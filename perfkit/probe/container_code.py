@@ -15,7 +15,7 @@ import time
 from itertools import chain
 from types import CodeType, FunctionType
 
-from perfkit.probe.bytecode import name_of, nodes
+from perfkit.probe.bytecode import Effect, name_of, nodes
 from perfkit.probe.code_match import (
     LESS,
     MORE,
@@ -34,6 +34,7 @@ from perfkit.probe.code_objects import (
     derives,
     getters,
     has,
+    has_run,
     is_class,
     is_ours,
     member,
@@ -276,12 +277,17 @@ class Reading:
                         limit = match.number(effect.what[3] if is_left else effect.what[2])
                         wanted.predicates[function.code.co_name] = is_too_many, limit
 
-    def add(self, role: str, function: Function, line: int, is_sure: bool, **more: Any) -> None:
+    def add(self, role: str, function: Function, effect: Effect, is_sure: bool, **more: Any) -> None:
         """Note that a line plays a role."""
-        key = role, function.name, function.code.co_filename, line
-        row = self._found.setdefault(key, {"role": role, "function": function.name, "file": key[2], "line": line,
-                                           "limit_items": None, "ttl_s": None, "same_class": False})  # fmt: skip
+        key = role, function.name, function.code.co_filename, effect.line
+        ran = has_run(function.code, effect.offset)
+        row = self._found.setdefault(key, {"role": role, "function": function.name, "file": key[2], "line": key[3],
+                                           "limit_items": None, "ttl_s": None, "same_class": False,
+                                           "has_run": ran})  # fmt: skip
         row["same_class"] = row["same_class"] or is_sure
+        # A line may be there several times, as those of `finally` are.
+        if ran or row["has_run"] is False:
+            row["has_run"] = ran
         for name, value in more.items():
             if row[name] is None:
                 row[name] = value
@@ -335,7 +341,7 @@ class Sentence:
         for each in nodes(effect.args):
             if each[0] == "op" and each[1] == "+" and is_timely(each):
                 self._reading.insert_ttl = self._reading.insert_ttl or self._ttl(each[2:4])
-        self._reading.add("inserts", self._function, effect.line, self._sure)
+        self._reading.add("inserts", self._function, effect, self._sure)
 
     def _remove(self, effect: Any, key: Any, *, is_any: bool = False) -> None:
         """Note a removal; `key` is what it is found by, if it is."""
@@ -390,9 +396,9 @@ class Sentence:
                 later = name_of(effect.what) in _LATER
                 if later and effect.args:
                     ttl = self._match.number(effect.args[0])
-                    self._reading.add("expires", self._function, effect.line, self._sure, ttl_s=ttl)
+                    self._reading.add("expires", self._function, effect, self._sure, ttl_s=ttl)
                 role = "evicts" if argument[2] in _ANY else "removes"
-                self._reading.add(role, self._function, effect.line, self._sure)
+                self._reading.add(role, self._function, effect, self._sure)
 
     def _store_item(self, effect: Any) -> None:
         level, depth = self._level(effect.what), self._wanted.depth
@@ -443,7 +449,7 @@ class Sentence:
         ends = [each[3] if each and each[0] == "op" else each for each in part[1:3]]
         numbers = [abs(number) for each in ends if (number := self._match.number(each)) is not None]
         if numbers and max(numbers) > 1:
-            self._reading.add("bounds", self._function, effect.line, self._sure, limit_items=int(max(numbers)))
+            self._reading.add("bounds", self._function, effect, self._sure, limit_items=int(max(numbers)))
 
     def _test(self, effect: Any) -> None:
         """Nothing: see `_comparisons`."""
@@ -459,7 +465,7 @@ class Sentence:
                 is_too_many, limit = self._wanted.predicates[name]
                 if (limit is None or limit > 1) and self._matters(effect, is_too_many, evicting):
                     items = int(limit) if limit is not None else None
-                    self._reading.add("bounds", self._function, effect.line, True, limit_items=items)
+                    self._reading.add("bounds", self._function, effect, True, limit_items=items)
         for effect, comparison in comparisons(self._function):
             _op, symbol, left, right = comparison
             self._match.is_sure = False
@@ -485,7 +491,7 @@ class Sentence:
                 continue
             in_items = not is_like(other, _NOT_ITEMS[:3]) and (self._is_measured(left) or self._is_measured(right))
             value = int(limit) if limit is not None and (in_items or not is_like(other, _NOT_ITEMS)) else None
-            self._reading.add("bounds", self._function, effect.line, is_sure, limit_items=value)
+            self._reading.add("bounds", self._function, effect, is_sure, limit_items=value)
             self._is_bound = True
 
     def _is_measured(self, expression: Any) -> bool:
@@ -538,11 +544,11 @@ class Sentence:
                 continue  # taken out to be put in again, as the newest
             is_evicting = is_any or self._is_bound or self._is_picked(key) or self._loops_over(effect)
             role = "evicts" if is_evicting else "removes"
-            self._reading.add(role, self._function, effect.line, is_sure)
+            self._reading.add(role, self._function, effect, is_sure)
             reasons = [each for when, each in when_old if when.offset <= effect.offset]
             if reasons:
                 ttl = next((value for each in reasons if (value := self._ttl(each)) is not None), None)
-                self._reading.add("expires", self._function, effect.line, is_sure, ttl_s=ttl)
+                self._reading.add("expires", self._function, effect, is_sure, ttl_s=ttl)
 
     def _loops_over(self, effect: Any) -> bool:
         return any(self._match.is_within(each) for each in effect.loops if each)

@@ -108,8 +108,19 @@ def test_the_code_says_who_inserts(shop: dict[str, pd.DataFrame]) -> None:
     [container] = set(sizes.query("owner == 'module __main__ > SESSIONS'")["container"])
     found = code[code["container"] == container]
     assert found[["role", "function", "file", "same_class"]].to_numpy().tolist() == [
-        ["inserts", "login", "attach/shop.py", True]
+        ["evicts", "logout_all", "attach/shop.py", True],
+        ["inserts", "login", "attach/shop.py", True],
+        ["removes", "logout", "attach/shop.py", True],
     ]
+
+
+def test_the_code_says_whether_it_has_run(shop: dict[str, pd.DataFrame]) -> None:
+    code = shop["container_code"].query("function in ['login', 'logout', 'logout_all']")
+    ran = {row["function"]: row["has_run"] for row in code.to_dict("records")}
+    assert ran in (
+        {"login": True, "logout": False, "logout_all": False},
+        {"login": None, "logout": None, "logout_all": None},
+    )
 
 
 def test_what_code_does_to_a_local_of_a_task_is_found(shop: dict[str, pd.DataFrame]) -> None:

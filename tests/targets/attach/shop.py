@@ -43,6 +43,14 @@ def login(number):
     SESSIONS[f"user-{number}"] = Session(number)
 
 
+def logout(number):
+    del SESSIONS[f"user-{number}"]
+
+
+def logout_all():
+    SESSIONS.clear()
+
+
 def remember(number):
     RECENT[number] = bytearray(3000)
     if len(RECENT) > 50:
