@@ -277,6 +277,24 @@ PROCESS_STATS = Table(
     ),
     ("pid", "at_ns"),
 )
+DESCRIPTORS = Table(
+    "descriptors",
+    "Open descriptors of the process at a reading, by what they are.",
+    (
+        _PID,
+        _AT,
+        Column("kind", pa.string(), "file, directory, device, memfd, socket, pipe, eventpoll, eventfd, ..."),
+        Column(
+            "name",
+            pa.string(),
+            "path with numbers replaced by #; protocol and peer of a socket; NULL: it has none, or is not connected",
+            nullable=True,
+        ),
+        Column("state", pa.string(), "state of a TCP connection, or deleted", nullable=True),
+        _count("descriptors", "how many of them"),
+    ),
+    ("pid", "at_ns", "kind"),
+)
 OBJECT_CENSUS = Table(
     "object_census",
     "Living objects by type, counted at one rung.",
@@ -383,6 +401,22 @@ TASKS = Table(
     ),
     ("pid", "at_ns", "coroutine", "state"),
 )
+PYTHON_THREADS = Table(
+    "python_threads",
+    "Threads at a reading, by what they run, where they are, and who started them.",
+    (
+        _PID,
+        _AT,
+        Column("name", pa.string(), "name of the thread, numbers in it replaced by #; [native]: it runs no Python"),
+        Column("function", pa.string(), "module.qualname of what it was started to run", nullable=True),
+        Column("daemon", pa.bool_(), "the process does not wait for it to end", nullable=True),
+        _count("threads", "how many of them"),
+        _time("oldest_ns", "time since the oldest of them was first seen"),
+        Column("stack_id", pa.int32(), "where they are", nullable=True),
+        Column("start_stack_id", pa.int32(), "who started them; NULL: before the recording began", nullable=True),
+    ),
+    ("pid", "at_ns", "name"),
+)
 LOOP_LAG = Table(
     "loop_lag",
     "How late the event loop ran a callback that was due.",
@@ -393,6 +427,21 @@ LOOP_LAG = Table(
         Column("loop", pa.string(), "class of the event loop"),
     ),
     ("pid", "at_ns"),
+)
+HEAP_SNAPSHOTS = Table(
+    "heap_snapshots",
+    "One row per snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        _AT,
+        Column("mode", pa.string(), "copy: of one moment; slices: taken while the target went on"),
+        _count("objects", "objects in it"),
+        _count("references", "references in it"),
+        _bytes("size_bytes", "sum of the shallow sizes of the objects"),
+        _time("stopped_ns", "time the target was stopped for it"),
+    ),
+    ("pid", "rung"),
 )
 HEAP_OBJECTS = Table(
     "heap_objects",
@@ -506,12 +555,5 @@ RECORDING_QUALITY = Table(
     ("collector", "pid"),
 )
 
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, CONTAINER_CODE, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
-        GC_COUNTS, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {table.name: table for table in list(globals().values()) if isinstance(table, Table)}
 """Every table by name. A profile has each of them, empty when nothing was recorded."""
