@@ -405,6 +405,95 @@ OBJECT_SITES = Table(
     ),
     ("pid", "rung", "object_id"),
 )
+_ENDS = (
+    Column("local", pa.string(), "its own address and port"),
+    Column("peer", pa.string(), "address and port of the other side; port 0: none"),
+    Column(
+        "role",
+        pa.string(),
+        "listening; downstream: accepted on a port that the process listens on; upstream: it connected itself",
+    ),
+)
+SOCKETS = Table(
+    "sockets",
+    "State of each TCP socket of the process, one row per change: it holds until the socket's next row, or its death.",
+    (
+        _PID,
+        _AT,
+        Column("cookie", pa.int64(), "the kernel's number of the socket, never used twice"),
+        *_ENDS,
+        Column("state", pa.string(), "established, close_wait, fin_wait1, ..., listening"),
+        _bytes("recv_q_bytes", "received and not read by the process; of a listener: connections to be accepted"),
+        _bytes("send_q_bytes", "sent and not acknowledged by the peer; of a listener: its backlog"),
+        Column("timer", pa.string(), "timer that runs: retransmit, keepalive, zero_window_probe", nullable=True),
+        _time("timer_ns", "time until it fires", nullable=True),
+        Column("inode", pa.int64(), "inode; 0: closed by the process, or not accepted by it yet"),
+        Column("descriptor", pa.int32(), "number in the process's descriptor table", nullable=True),
+        _time("last_sent_ns", "time since it last sent data", nullable=True),
+        _time("last_received_ns", "time since it last received data", nullable=True),
+        _bytes("sent_bytes", "data sent since it was opened", nullable=True),
+        _bytes("received_bytes", "data received since it was opened", nullable=True),
+        _count("segments_out", "segments with data sent since it was opened", nullable=True),
+        _count("segments_in", "segments with data received since it was opened", nullable=True),
+        _count("unacked", "segments sent and not acknowledged", nullable=True),
+        _count("retransmits", "segments sent again since it was opened", nullable=True),
+        _time("rtt_ns", "smoothed round-trip time", nullable=True),
+    ),
+    ("pid", "at_ns", "cookie"),
+)
+SOCKET_EVENTS = Table(
+    "socket_events",
+    "Births and deaths of the process's TCP sockets, and other processes found to hold them.",
+    (
+        _PID,
+        _time("at_ns", "when it happened, or the latest it can have happened"),
+        _time("earliest_ns", "the earliest it can have happened; equal to at_ns: known exactly"),
+        Column("cookie", pa.int64(), "socket"),
+        Column("event", pa.string(), "found: older than the recording; birth; death; shared: another process holds it"),
+        *_ENDS,
+        Column(
+            "seen_by",
+            pa.string(),
+            "dump: comparing readings; destroy: the kernel told it; time_wait: found resting; descriptors: in /proc",
+        ),
+        Column(
+            "owner",
+            pa.string(),
+            "why it is taken for the process's: descriptor; port: it listens there; peer: nobody else talks to it",
+        ),
+        Column("closer", pa.string(), "who closed first: local or peer; NULL: unknown", nullable=True),
+        _time("idle_ns", "time from its last data to its death", nullable=True),
+        _bytes("sent_bytes", "data sent in its whole life", nullable=True),
+        _bytes("received_bytes", "data received in its whole life", nullable=True),
+        _count("segments_out", "segments with data sent in its whole life", nullable=True),
+        _count("segments_in", "segments with data received in its whole life", nullable=True),
+        _count("retransmits", "segments sent again in its whole life", nullable=True),
+        Column("other_pid", pa.int32(), "process that holds it too, for event shared", nullable=True),
+    ),
+    ("pid", "at_ns", "cookie", "event"),
+)
+SOCKET_COUNTERS = Table(
+    "socket_counters",
+    "The kernel's TCP counters. They are of the whole network namespace, which other processes may share.",
+    (
+        _PID,
+        _AT,
+        _count("active_opens", "connections opened in the namespace (ActiveOpens)"),
+        _count("passive_opens", "connections accepted in the namespace (PassiveOpens)"),
+        _count("seen_born", "connections of the namespace of which this recording saw the birth or the death"),
+        _count("attempt_fails", "attempts to connect that failed (AttemptFails)", nullable=True),
+        _count("resets", "connections reset (EstabResets)", nullable=True),
+        _count("established", "connections that are up (CurrEstab)", nullable=True),
+        _count("time_wait", "connections that rest in TIME_WAIT", nullable=True),
+        _count("orphans", "connections closed by their process and not ended yet", nullable=True),
+        _count("retransmits", "segments sent again (RetransSegs)", nullable=True),
+        _count("listen_overflows", "connections that no backlog had room for (ListenOverflows)", nullable=True),
+        _count("tcp_sockets", "TCP sockets that the process has descriptors of"),
+        _count("unix_sockets", "unix sockets that the process has descriptors of"),
+        _count("other_sockets", "sockets of other kinds that it has descriptors of"),
+    ),
+    ("pid", "at_ns"),
+)
 REQUESTS = Table(
     "requests",
     "One row per request of the load generator.",
@@ -478,7 +567,7 @@ TABLES: dict[str, Table] = {
     for table in (
         FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
         OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, TASKS,
-        LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+        LOOP_LAG, SOCKETS, SOCKET_EVENTS, SOCKET_COUNTERS, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
 """Every table by name. A profile has each of them, empty when nothing was recorded."""
