@@ -61,7 +61,7 @@ class Sockets:
 
     name: str = "sockets"
     group: str = "sockets"
-    writes: tuple[str, ...] = ("sockets", "socket_events", "socket_counters")
+    writes: tuple[str, ...] = ("sockets", "socket_events", "socket_counters", "settings")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
             "budget_ratio": 0.01,
@@ -99,7 +99,7 @@ class Sockets:
             os.close(watch.stop)
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
-        """Return sockets, socket_events, socket_counters and the row of recording_quality."""
+        """Return sockets, socket_events, socket_counters, settings and the row of recording_quality."""
         from perfkit.raw.socket_tables import tables
 
         return tables(self.name, raw.folder, raw.pid, raw.clock.from_monotonic, raw.until_ns)

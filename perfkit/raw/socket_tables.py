@@ -330,7 +330,7 @@ def tables(collector: str, folder: Path, pid: int, time: Callable[[int], int], u
         time: recording time of a reading of the monotonic clock.
         until_ns: end of the recording.
     """
-    from perfkit.tables import RECORDING_QUALITY, SOCKET_COUNTERS, SOCKET_EVENTS, SOCKETS
+    from perfkit.tables import RECORDING_QUALITY, SETTINGS, SOCKET_COUNTERS, SOCKET_EVENTS, SOCKETS
 
     try:
         about = json.loads((folder / "meta.json").read_text("utf-8"))
@@ -355,8 +355,15 @@ def tables(collector: str, folder: Path, pid: int, time: Callable[[int], int], u
         "sockets": SOCKETS.from_rows(rows),
         "socket_events": SOCKET_EVENTS.from_rows(decoder.events()),
         "socket_counters": SOCKET_COUNTERS.from_rows(decoder.counters),
+        "settings": SETTINGS.from_rows(_settings(about, pid, began_ns)),
         "recording_quality": RECORDING_QUALITY.from_rows([quality]),
     }
+
+
+def _settings(about: dict[str, Any], pid: int, at_ns: int) -> Iterator[dict[str, Any]]:
+    """Yield the settings of the namespace that bound its connections."""
+    if ports := about.get("port_range"):
+        yield {"pid": pid, "at_ns": at_ns, "name": "net.ipv4.ip_local_port_range", "value": json.dumps(ports)}
 
 
 def _notes(about: dict[str, Any], decoder: _Decoder) -> Iterator[str]:
