@@ -361,6 +361,21 @@ LOOP_LAG = Table(
     ),
     ("pid", "at_ns"),
 )
+HEAP_SNAPSHOTS = Table(
+    "heap_snapshots",
+    "One row per snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        _AT,
+        Column("mode", pa.string(), "copy: of one moment; slices: taken while the target went on"),
+        _count("objects", "objects in it"),
+        _count("references", "references in it"),
+        _bytes("size_bytes", "sum of the shallow sizes of the objects"),
+        _time("stopped_ns", "time the target was stopped for it"),
+    ),
+    ("pid", "rung"),
+)
 HEAP_OBJECTS = Table(
     "heap_objects",
     "Every object of one snapshot of the heap.",
@@ -566,8 +581,10 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, TASKS,
-        LOOP_LAG, SOCKETS, SOCKET_EVENTS, SOCKET_COUNTERS, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
+        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_SNAPSHOTS, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
+        GC_COUNTS, TASKS, LOOP_LAG,
+        SOCKETS, SOCKET_EVENTS, SOCKET_COUNTERS,
+        REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
     )
 }  # fmt: skip
 """Every table by name. A profile has each of them, empty when nothing was recorded."""
