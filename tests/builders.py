@@ -58,10 +58,14 @@ def make_profile(
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
     quality: Iterable[Row] = (),
+    others: Mapping[str, Iterable[Row]] | None = None,
     manifest: Mapping[str, Any] | None = None,
     pid: int = PID,
 ) -> Profile:
-    """Return a profile of exactly these rows; `pid` and the cells left out get plain defaults."""
+    """Return a profile of exactly these rows; `pid` and the cells left out get plain defaults.
+
+    `others` holds rows of tables that have no argument of their own, by the table's name.
+    """
     symbols = Symbols()
     given = {
         "heap_survival": heap,
@@ -75,7 +79,7 @@ def make_profile(
         "events": events,
         "settings": settings,
         "recording_quality": quality,
-    }
+    } | dict(others or {})
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
     tables |= symbols.tables()
     about: dict[str, Any] = {

@@ -45,7 +45,7 @@ class Watched:
         """Wait until the recording shows something: what happened takes a reading to be seen."""
         deadline = time.monotonic() + within_s
         while not condition():
-            assert time.monotonic() < deadline, self.tables()
+            assert time.monotonic() < deadline, self.tables()["socket_events"]
             time.sleep(0.05)
 
 

@@ -185,7 +185,8 @@ class Cohort:
     """Connections to one peer that died together.
 
     `ages_s` holds the ages that are known. `spread_ratio` is their standard deviation over their
-    mean, None: fewer than three are known. `replaced` counts connections opened right after.
+    mean, None: fewer than three are known. `together_ratio` is the share of the connections that were
+    opened at the time of the cohort's that died with it. `replaced` counts connections opened right after.
     """
 
     peer: str
@@ -194,18 +195,19 @@ class Cohort:
     ages_s: tuple[float, ...]
     spread_ratio: float | None
     idle_ratio: float | None
+    together_ratio: float
     replaced: int
 
 
 def cohorts(
     found: Iterable[Connection], *, smallest: int = 5, gap_s: float = 0.5, after_s: float = 2.0
 ) -> list[Cohort]:
-    """Return groups of upstream connections to one peer whose deaths follow each other within `gap_s`, in time order.
+    """Return groups of upstream connections to one peer that died within `gap_s`, in time order.
 
     Args:
         found: connections.
         smallest: deaths that make a cohort.
-        gap_s: longest distance between two deaths of a cohort.
+        gap_s: longest time from the first death of a cohort to its last.
         after_s: how soon after it a birth counts as a replacement.
     """
     by_peer: dict[str, list[Connection]] = {}
@@ -218,7 +220,7 @@ def cohorts(
         dead = sorted((c for c in all_of_it if c.died_s is not None), key=lambda c: c.died_s or 0.0)
         groups: list[list[Connection]] = []
         for each in dead:
-            if groups and _died(each) - _died(groups[-1][-1]) <= gap_s:
+            if groups and _died(each) - _died(groups[-1][0]) <= gap_s:
                 groups[-1].append(each)
             else:
                 groups.append([each])
@@ -237,6 +239,7 @@ def cohorts(
                     ages,
                     pstdev(ages) / mean if len(ages) >= 3 and mean else None,
                     median(idle) if idle else None,
+                    len(ages) / max(sum(1 for born_s in births if _is_among(born_s, group)), 1),
                     sum(1 for born_s in births if first_s - 0.1 <= born_s <= last_s + after_s),
                 )
             )
@@ -282,6 +285,12 @@ def _died(each: Connection) -> float:
     """Return when a connection died that did."""
     assert each.died_s is not None
     return each.died_s
+
+
+def _is_among(born_s: float, group: list[Connection]) -> bool:
+    """Whether a birth falls into the time in which those of a group were born."""
+    known = [each.born_s for each in group if each.born_s is not None]
+    return bool(known) and min(known) <= born_s <= max(known)
 
 
 def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | None:

@@ -33,7 +33,8 @@ _DUMP_TIMEOUT_S = 5.0
 
 ALL_LIVE = 0xFFF & ~(1 << 6 | 1 << 7)
 """Every state but TIME_WAIT and CLOSE: what a process may have a descriptor of."""
-TIME_WAIT = 1 << 6
+RESTING = 1 << 6 | 1 << 5
+"""TIME_WAIT, and FIN_WAIT2, in which a closed connection waits for the peer to close."""
 
 
 class SockDiag:

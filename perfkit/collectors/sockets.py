@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.errors import NoSuchProcess
 from perfkit.attach.permission import denied
-from perfkit.attach.sock_diag import ALL_LIVE, TIME_WAIT, SockDiag, dropped
+from perfkit.attach.sock_diag import ALL_LIVE, RESTING, SockDiag, dropped
 from perfkit.attach.socket_owners import Descriptors, other_owners
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
@@ -129,7 +129,6 @@ class _Watch:
         self._peers: set[tuple[bytes, int]] = set()
         self._their_peers: set[tuple[bytes, int]] = set()
         self._resting: dict[bytes, int] = {}
-        self._ended: dict[int, int] = {}
         self._readings = 0
         self._born = 0
         self._events = 0
@@ -235,12 +234,14 @@ class _Watch:
         for piece in self._pieces():
             for look in socket_diag.looks(piece):
                 at, length, _, state, timer, _, peer_port, _, _, cookie, queues, inode, counted = look
+                if timer == socket_diag.RESTS:
+                    continue
                 alive.add(cookie)
                 inodes.add(inode)
                 known = seen.get(cookie)
                 key = (state, timer, queues, inode, counted)
                 if known is None or (inode and known.inode != inode):
-                    if known is None and not first and peer_port and cookie not in self._ended:
+                    if known is None and not first and peer_port:
                         born += 1
                     unknown.append((cookie, piece[at : at + length], look))
                 elif known.ours and known.key != key and _is_worth_storing(known, key, at_ns):
@@ -269,13 +270,14 @@ class _Watch:
         for cookie, message, look in unknown:
             _, _, family, state, timer, port, peer_port, _, peer, _, queues, inode, counted = look
             known = self._seen.get(cookie)
-            # What is left of a socket after its end, FIN_WAIT2 without an owner, tells who closed first.
-            was_ours = cookie in self._ended if known is None else known.ours
-            is_ours = inode in ours or was_ours or (inode == 0 and port in self._ports)
+            # One without an owner was closed already, or is not accepted yet. Whose it may have been is
+            # settled when the whole recording is known.
+            was_ours = known is not None and known.ours
+            is_ours = inode in ours or was_ours or (inode == 0 and self._may_be_ours(port, peer, peer_port))
             self._seen[cookie] = _Seen(is_ours, inode, (state, timer, queues, inode, counted), at_ns)
             if is_ours:
                 mine.append(message)
-                if port not in self._ports:
+                if inode and port not in self._ports:
                     self._peers.add((peer, peer_port))
             elif inode and peer_port and port not in self._their_ports and len(self._their_peers) < _MOST_PEERS:
                 self._their_peers.add((peer, peer_port))
@@ -311,15 +313,17 @@ class _Watch:
             known = self._seen.pop(cookie, None)
             if known is None:
                 self._born += 1
-                maybe_ours = port in self._ports or (peer, peer_port) in self._peers
-                if not maybe_ours and (port in self._their_ports or (peer, peer_port) in self._their_peers):
-                    continue
-            elif not known.ours:
+            if not (self._may_be_ours(port, peer, peer_port) if known is None else known.ours):
                 continue
-            self._ended[cookie] = at_ns
             kept.append(AT.pack(at_ns) + message)
         if kept:
             frames.write(b"dead", at_ns, b"".join(kept))
+
+    def _may_be_ours(self, port: int, peer: bytes, peer_port: int) -> bool:
+        """Whether a socket without an owner may be of the process, by the ports and peers that it has."""
+        if port in self._ports or (peer, peer_port) in self._peers:
+            return True
+        return port not in self._their_ports and (peer, peer_port) not in self._their_peers
 
     def _look_around(self, frames: FrameWriter, at_ns: int, *, last: bool) -> None:
         """Write which of our sockets other processes hold too, and which connections rest in TIME_WAIT."""
@@ -332,10 +336,12 @@ class _Watch:
             rows = [[inode, pids] for inode, pids in other_owners(self._pid, held).items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
         fresh = []
-        for piece in self._pieces(TIME_WAIT):
-            for at, _, family, _, _, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
+        for piece in self._pieces(RESTING):
+            for at, _, family, _, timer, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
                 ends = (address, port), (peer, peer_port)
-                if port in self._ports or peer_port in self._ports or self._peers.intersection(ends):
+                if timer == socket_diag.RESTS and (
+                    port in self._ports or peer_port in self._ports or self._peers.intersection(ends)
+                ):
                     name = b"".join((address, peer)) + struct.pack("<HH", port, peer_port)
                     if name not in self._resting:
                         left_ms = socket_diag.expires_ms(piece, at)
@@ -343,7 +349,6 @@ class _Watch:
                     self._resting[name] = at_ns
         if fresh:
             frames.write(b"rest", at_ns, pack_all(socket_diag.REST, fresh))
-        self._ended = {cookie: at for cookie, at in self._ended.items() if at_ns - at < _KEPT_RESTING_NS}
         self._resting = {name: at for name, at in self._resting.items() if at_ns - at < _KEPT_RESTING_NS}
 
     def _count(self, frames: FrameWriter, listener: socket.socket | None) -> None:

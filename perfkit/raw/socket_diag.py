@@ -30,6 +30,8 @@ STATES = {
     CLOSING: "closing",
 }
 TIMERS = {0: None, 1: "retransmit", 2: "keepalive", 3: "time_wait", 4: "zero_window_probe"}
+RESTS = 3
+"""This timer belongs to what is left of a connection (TIME_WAIT, FIN_WAIT2): no socket, and nobody's any more."""
 INFO = 2
 """INET_DIAG_INFO: the attribute that holds `struct tcp_info`."""
 

@@ -122,17 +122,20 @@ class _Decoder:
             if life is None:
                 first = len(self.dumps) <= 1
                 earliest = at_ns if first else self._before(at_ns)
-                life = _Life(each, "descriptor", at_ns, earliest, "found" if first else "birth")
+                owner = "descriptor" if each.inode else "port" if each.local_port in self.ports else "peer"
+                life = _Life(each, owner, at_ns, earliest, "found" if first else "birth")
                 self.lives[each.cookie] = life
             elif life.died_ns is not None and life.died_by == "dump" and (each.inode or not life.message.inode):
                 life.died_ns = None  # a reading had missed it
             self._closer(life, each.state)
             if life.died_ns is not None:
-                continue  # its remains
+                continue  # closed by the process, but not ended yet
             had_inode = life.message.inode
-            life.message, life.data_at_ns = each, _last_data_ns(each, at_ns)
-            life.owner = "descriptor" if each.inode or had_inode else "port"
-            if had_inode and not each.inode and life.died_ns is None:
+            life.data_at_ns = _last_data_ns(each, at_ns) if each.info else life.data_at_ns
+            life.message = each
+            if each.inode:
+                life.owner = "descriptor"
+            if not each.inode and (had_inode or life.owner == "peer"):
                 self._die(life, at_ns, self._before(at_ns), "dump")  # the process let go of it
             self.rows.append(self._row(at_ns, each))
 
@@ -244,14 +247,16 @@ class _Decoder:
 
     def settle(self) -> None:
         """Decide what only the whole recording tells: roles, owners of sockets seen only dead, closers."""
-        ours = {life.message.peer for life in self.lives.values() if self.role(life.message) == "upstream"}
-        theirs = {endpoint(family, address, swapped(port)) for family, address, port in self.theirs}
+        known = [life for life in self.lives.values() if life.owner == "descriptor"]
+        ours = {life.message.peer for life in known if self.role(life.message) == "upstream"}
+        ours -= {endpoint(family, address, swapped(port)) for family, address, port in self.theirs}
+        self.lives = {
+            cookie: life for cookie, life in self.lives.items() if life.owner != "peer" or life.message.peer in ours
+        }
+        self.rows = [row for row in self.rows if row["cookie"] in self.lives]
         for at_ns, each in self.maybe:
-            if each.local_port in self.ports:
-                owner = "port"
-            elif each.peer in ours and each.peer not in theirs:
-                owner = "peer"
-            else:
+            owner = "port" if each.local_port in self.ports else "peer"
+            if owner == "peer" and each.peer not in ours:
                 continue
             earlier = [at for at in self.dumps if at < at_ns][-1:]  # it was in no reading, so it came after the last
             life = _Life(each, owner, at_ns, earlier[0] if earlier else at_ns, "birth", "destroy")

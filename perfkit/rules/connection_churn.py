@@ -47,6 +47,9 @@ class ConnectionChurn:
     """Churn goes on; bursts and one deployment do not."""
     min_reused: int = 3
     """So many connections that carried more than the least used ones prove that the peer keeps connections."""
+    max_single: int = 3
+    """A request, or a TLS handshake and a request. Where even the least used carry more, they are sessions that begin
+    with a conversation, such as those of databases, and are ended on purpose."""
     min_reused_ratio: float = 0.01
     """The same as a share of all, so that a few odd ones among thousands prove nothing."""
     port_ratio: float = 0.5
@@ -85,7 +88,7 @@ class ConnectionChurn:
                 failing.append(self._short_of_ports(row, resting_ratio, evidence, pid))
             elif not going_on or row.per_exchange_ratio <= self.max_ratio or not row.exchanges:
                 continue
-            elif row.reused >= max(self.min_reused, self.min_reused_ratio * row.born) and _we_close(row):
+            elif self._are_kept_by_the_peer(row) and _we_close(row):
                 failing.append(
                     Finding(
                         _NAME,
@@ -128,6 +131,11 @@ class ConnectionChurn:
             )
         ]
 
+    def _are_kept_by_the_peer(self, row: Churn) -> bool:
+        """Whether enough connections were used again to say that the others could have been."""
+        enough = max(self.min_reused, self.min_reused_ratio * row.born)
+        return row.single <= self.max_single and row.reused >= enough
+
     def _short_of_ports(self, row: Churn, resting_ratio: float, evidence: dict[str, Any], pid: int) -> Finding:
         """Return the finding for connections whose ports are held in TIME_WAIT."""
         return Finding(
@@ -148,7 +156,7 @@ class ConnectionChurn:
     def _single(self, row: Churn, evidence: dict[str, Any], shared: dict[str, Any]) -> Finding:
         """Return the finding for connections that are never used again, or that the peer closes."""
         if _we_close(row):
-            title = f"Every connection to {row.peer} is closed after one use: {three_digits(row.born_per_s)} per second"
+            title = f"Connections to {row.peer} are closed after use: {three_digits(row.born_per_s)} per second"
             hint = "If that is not meant, use one client with keep-alive for all requests."
         else:
             title = f"The peer {row.peer} closes connections: {three_digits(row.born_per_s)} per second are opened anew"

@@ -30,8 +30,9 @@ class SynchronizedExpiry:
     smallest: int = 5
     """Fewer connections at once are no burden."""
     max_spread_ratio: float = 0.02
-    """Standard deviation of the ages at death over their mean: jitter of 5 %, the least that pools use, makes 1.4 %
-    around the deadline and 2.9 % when it is even; the deaths then no longer follow within half a second either."""
+    """Standard deviation of the ages at death over their mean: an even jitter of 10 % makes 2.9 %."""
+    min_together_ratio: float = 0.8
+    """Share of the connections opened together that also end together; with jitter they scatter."""
     max_idle_ratio: float = 0.25
     """Idle for a larger part of its age, a connection was not in use when it ended."""
     min_age_s: float = 5.0
@@ -106,6 +107,7 @@ class SynchronizedExpiry:
             len(group.ages_s) >= self.smallest
             and group.spread_ratio is not None
             and group.spread_ratio <= self.max_spread_ratio
+            and group.together_ratio >= self.min_together_ratio
             and median(group.ages_s) >= self.min_age_s
         )
 

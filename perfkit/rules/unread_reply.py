@@ -65,7 +65,7 @@ class UnreadReply:
         behind = [s for s in unread if self._is_behind(s)]
         small = [s for s in silent if s.lowest_unread_bytes < self.large_bytes]
         large = [s for s in silent if s.lowest_unread_bytes >= self.large_bytes]
-        alive = any(s.sent or s.received or not (s.open_start and s.open_end) for s in found if s not in silent)
+        alive = bool(silent) and _goes_on(found, silent)
         if behind or (alive and (small or len(large) >= self.several)):
             return self._finding(pid, Verdict.FAIL, behind or small or large)
         if silent:
@@ -131,6 +131,13 @@ class UnreadReply:
             if failed
             else ("the process while it works, and `--collect pools`",),
         )
+
+
+def _goes_on(found: Sequence[Spell], silent: Sequence[Spell]) -> bool:
+    """Whether the process used other sockets while these were silent."""
+    cookies, since_s = {spell.cookie for spell in silent}, min(spell.from_s for spell in silent)
+    others = [spell for spell in found if spell.cookie not in cookies and spell.until_s > since_s]
+    return any(spell.sent or spell.received or spell.from_s > since_s for spell in others)
 
 
 RULE = UnreadReply()
