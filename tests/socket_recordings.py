@@ -57,7 +57,7 @@ def watching(pid: int, raw: Path, **options: Any) -> Iterator[Watched]:
     def no_session() -> None:
         raise AssertionError("this collector never injects")
 
-    options = {"budget_ratio": 1.0, "counters_every_s": 0.2, "owners_every_s": 0.3} | options
+    options = {"max_share": 1.0, "counters_every_s": 0.2, "owners_every_s": 0.3} | options
     settings = Recording(inspect_any(pid), raw, watched.clock, no_session, print, 10.0, options)  # type: ignore[arg-type]
     with COLLECTOR.record(settings):
         watched.until(lambda: (raw / "sockets.bin").exists() and (raw / "sockets.bin").stat().st_size)

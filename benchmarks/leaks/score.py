@@ -41,6 +41,7 @@ class Score:
     memray: bool | None
     objgraph: bool | None
     tracemalloc: bool | None
+    memray_blames: bool | None
     seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,6 +84,7 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
         slope_error=found / truth - 1 if truth and found is not None else None,
         in_interval=rate[0] <= truth <= rate[2] if truth and rate and found is not None else None,
         **{peer: _peer(run, peer) for peer in ("memray", *PEERS)},
+        memray_blames=None if program.positive else _memray_blames(run),
         seconds=seconds,
     )
 
@@ -127,6 +129,16 @@ def _peer(run: Run, peer: str) -> bool | None:
     if peer == "objgraph":
         return bool(answer and re.search(program.type or "", answer[0][0]))
     return bool(answer and (Path(answer[0][0]).name, answer[0][1]) in program.allocates)
+
+
+def _memray_blames(run: Run) -> bool | None:
+    """Whether `memray table --leaks` lists a line that left more than 64 KiB per minute behind."""
+    file = run.folder / "memray.json"
+    if not file.exists():
+        return None
+    answer = json.loads(file.read_text("utf-8"))
+    manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
+    return bool(answer and answer[0][2] / (manifest["duration_ns"] / 1e9) > 65_536 / 60)
 
 
 def memray_leaks(run: Run) -> None:

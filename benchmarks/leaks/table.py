@@ -61,6 +61,7 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
         "memray_line": _share(each.memray for each in positives),
         "objgraph_type": _share(each.objgraph for each in positives),
         "tracemalloc_line": _share(each.tracemalloc for each in positives),
+        "memray_blames_healthy": _share(each.memray_blames for each in negatives),
         "confusion": [
             [*pair, count] for pair, count in sorted(Counter((each.expected, each.got) for each in scores).items())
         ],

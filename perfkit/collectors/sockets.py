@@ -52,7 +52,7 @@ _running: set["_Watch"] = set()
 class Sockets:
     """Reads the sockets of one process; see the module for how.
 
-    Options: `budget_ratio`, share of one core that all readers of a recorder may use together;
+    Options: `max_share`, share of one core that all readers of a recorder may use together;
     `at_least_every_s` and `at_most_every_s`, distance of the readings whatever they cost;
     `counters_every_s`, distance of the readings of the kernel's counters; `owners_every_s`,
     how often to look for other processes that hold the same sockets, and for TIME_WAIT;
@@ -64,7 +64,7 @@ class Sockets:
     writes: tuple[str, ...] = ("sockets", "socket_events", "socket_counters", "settings")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "budget_ratio": 0.01,
+            "max_share": 0.01,
             "at_most_every_s": 0.1,
             "at_least_every_s": 5.0,
             "counters_every_s": 2.0,
@@ -206,7 +206,7 @@ class _Watch:
             frames.flush()
             self._events = 0
             used_ns = time.thread_time_ns()
-            pause_ns = (used_ns - accounted_ns) * len(_running) / self._options["budget_ratio"]
+            pause_ns = (used_ns - accounted_ns) * len(_running) / self._options["max_share"]
             accounted_ns = used_ns
             shortest, longest = (self._options[name] * 1e9 for name in ("at_most_every_s", "at_least_every_s"))
             due_ns = now_ns + round(min(max(pause_ns, shortest), longest))

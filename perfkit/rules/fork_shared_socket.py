@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from perfkit.analysis.socket_lifetimes import rows_of, socket_window
+from perfkit.analysis.socket_lifetimes import Window, rows_of, socket_window
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
 from perfkit.rules import undecided
@@ -28,15 +28,12 @@ class ForkSharedSocket:
     """Longer than between fork and exec, where inherited descriptors are closed."""
 
     def check(self, profile: Profile) -> list[Finding]:
-        """Return one finding per process."""
-        found = [self._judge(profile, pid) for pid in profile.pids]
-        return found or [undecided(_NAME, "No process was recorded", "a process")]
+        """Return one finding per process; none when its sockets were not recorded."""
+        windows = {pid: socket_window(profile, pid) for pid in profile.pids}
+        return [self._judge(profile, pid, window) for pid, window in windows.items() if window is not None]
 
-    def _judge(self, profile: Profile, pid: int) -> Finding:
+    def _judge(self, profile: Profile, pid: int, window: Window) -> Finding:
         """Return the finding for one process."""
-        window = socket_window(profile, pid)
-        if window is None:
-            return undecided(_NAME, "Sockets were not recorded", "`--collect sockets`", pid=pid)
         sightings: dict[tuple[int, int], list[dict[str, Any]]] = {}
         for row in rows_of(profile, "socket_events", pid):
             if row["event"] == "shared" and row["role"] == "upstream":

@@ -43,17 +43,14 @@ class SynchronizedExpiry:
     """How far the distance of two cohorts may be from the age of the later one."""
 
     def check(self, profile: Profile) -> list[Finding]:
-        """Return one finding per process."""
+        """Return one finding per process; none when its sockets were not recorded."""
         found = []
         for pid in profile.pids:
             window = socket_window(profile, pid)
-            if window is None:
-                found.append(undecided(_NAME, "Sockets were not recorded", "`--collect sockets`", pid=pid))
-            else:
-                found.append(
-                    self.judge(pid, cohorts(connections(profile, pid), smallest=self.smallest), window.length_s)
-                )
-        return found or [undecided(_NAME, "No process was recorded", "a process")]
+            if window is not None:
+                groups = cohorts(connections(profile, pid), smallest=self.smallest)
+                found.append(self.judge(pid, groups, window.length_s))
+        return found
 
     def judge(self, pid: int, groups: Sequence[Cohort], window_s: float) -> Finding:
         """Return the finding for one process.

@@ -210,7 +210,7 @@ def test_a_thousand_idle_sockets_cost_two_percent_of_a_core_at_most(tmp_path: Pa
     with upstream() as (server, port), obedient() as process:
         process.ask("connect", port, 500)
         accepted = [server.accept()[0] for _ in range(500)]
-        with watching(process.pid, tmp_path, budget_ratio=0.01, counters_every_s=2.0, owners_every_s=10.0) as watched:
+        with watching(process.pid, tmp_path, max_share=0.01, counters_every_s=2.0, owners_every_s=10.0) as watched:
             began = time.monotonic()
             time.sleep(10)
             watched.until(lambda: len(watched.states()) == 500)
