@@ -7,6 +7,7 @@ never made out of large bodies.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import median, pstdev
 from typing import Any
 
@@ -271,9 +272,17 @@ def port_range(profile: Profile, pid: int) -> int:
 
 
 def rows_of(profile: Profile, table: str, pid: int) -> list[dict[str, Any]]:
-    """Return the rows of one process, in the table's order."""
-    rows: list[dict[str, Any]] = profile.table(table).to_pylist()
-    return [row for row in rows if row["pid"] == pid]
+    """Return the rows of one process, in the table's order; they are shared, so nobody may change them."""
+    return _by_process(profile, table).get(pid, [])
+
+
+@lru_cache(maxsize=8)
+def _by_process(profile: Profile, table: str) -> dict[int, list[dict[str, Any]]]:
+    """Return the rows of a table by process: every rule asks for the same ones."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in profile.table(table).to_pylist():
+        found.setdefault(row["pid"], []).append(row)
+    return found
 
 
 def _middle_s(event: dict[str, Any]) -> float:

@@ -184,7 +184,7 @@ class _Watch:
             if listener is not None and listener.fileno() in ready and not stopped:
                 if self._events > _BUSY_EVENTS:
                     time.sleep(_BATCH_S)
-                self._take_destroyed(frames, listener)
+                self._take_destroyed(frames)
             if (now_ns := time.monotonic_ns()) < due_ns and not stopped:
                 continue
             if not self._recording.target.is_alive():
@@ -195,8 +195,6 @@ class _Watch:
                 if now_ns >= next_owners_ns or stopped:
                     self._look_around(frames, now_ns, last=stopped)
                     next_owners_ns = now_ns + round(self._options["owners_every_s"] * 1e9)
-                if listener is not None:
-                    self._take_destroyed(frames, listener)
                 if now_ns >= next_counters_ns or stopped:
                     self._count(frames, listener)
                     next_counters_ns = now_ns + round(self._options["counters_every_s"] * 1e9)
@@ -249,6 +247,7 @@ class _Watch:
                     known.key, known.stored_ns, known.inode = key, at_ns, inode
         if unknown:
             changed += self._classify(frames, unknown, inodes, at_ns)
+        self._take_destroyed(frames)  # what the kernel told the time of is not found missing below
         gone = [cookie for cookie in seen if cookie not in alive]
         ended = [cookie for cookie in gone if seen.pop(cookie).ours]
         self._born += born
@@ -294,8 +293,11 @@ class _Watch:
             frames.write(b"desc", at_ns, pack_all(DESCRIPTOR, [(inode, now[inode]) for inode in fresh]))
         return now
 
-    def _take_destroyed(self, frames: FrameWriter, listener: socket.socket) -> None:
+    def _take_destroyed(self, frames: FrameWriter) -> None:
         """Write the destroyed sockets that are ours or may be ours; count all."""
+        listener = self._source.destroyed if self._source else None
+        if listener is None:
+            return
         kept = []
         at_ns = 0
         while True:

@@ -169,7 +169,7 @@ class _Decoder:
                 continue
             if each.info is not None:
                 life.message, life.data_at_ns = each, _last_data_ns(each, at_ns)
-            if life.died_ns is None:
+            if life.died_ns is None or life.died_earliest_ns <= at_ns <= life.died_ns:
                 self._die(life, at_ns, at_ns, "destroy")
 
     def _timed(self, content: bytes) -> Iterator[tuple[int, Message]]:
