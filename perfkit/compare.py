@@ -131,7 +131,7 @@ def compare(base: Profile, head: Profile, *, force: bool = False) -> Comparison:
         bool(refused),
         tuple(growth_changes(base, head, before, after, ratio)),
         tuple(each for each in judged if each.outcome is not Outcome.CANNOT_TELL or each.subject is None),
-        heap_change(base, head, (before.since_s, after.since_s)),
+        heap_change((base, head), (before.pid, after.pid), (before.since_s, after.since_s)),
     )
 
 

@@ -100,16 +100,15 @@ def resident_rows(base: Profile, head: Profile) -> list[Row]:
     return [row("resident_bytes", *found)]
 
 
-def heap_change(base: Profile, head: Profile, since_s: tuple[float, float]) -> HeapChange:
-    """Return what there is more or less of in the heaps of the main processes.
+def heap_change(profiles: tuple[Profile, Profile], pids: tuple[int, int], since_s: tuple[float, float]) -> HeapChange:
+    """Return what there is more or less of in the heaps of two processes.
 
     Args:
-        base: the recording before.
-        head: the recording after.
+        profiles: the recordings before and after.
+        pids: the process of each.
         since_s: end of the warm-up in each, in seconds.
     """
-    pids = [profile.pids[0] if profile.pids else -1 for profile in (base, head)]
-    graphs = [HeapGraph.of(profile, pid, -1) for profile, pid in zip((base, head), pids, strict=True)]
+    graphs = [HeapGraph.of(profile, pid, -1) for profile, pid in zip(profiles, pids, strict=True)]
     paths: tuple[Part, ...] = ()
     holders: tuple[Part, ...] = ()
     if graphs[0] is not None and graphs[1] is not None:
@@ -117,7 +116,7 @@ def heap_change(base: Profile, head: Profile, since_s: tuple[float, float]) -> H
         paths = _parts([_mapping(table, "path", "size_bytes") for table in tables])
         tables = [by_type(graph) for graph in graphs if graph is not None]
         holders = _parts([_mapping(table, "type", "held_bytes") for table in tables])
-    censuses = [_census(profile, pid) for profile, pid in zip((base, head), pids, strict=True)]
+    censuses = [_census(profile, pid) for profile, pid in zip(profiles, pids, strict=True)]
     counted = all(len(census) for census in censuses)
     return HeapChange(
         paths,
@@ -126,10 +125,7 @@ def heap_change(base: Profile, head: Profile, since_s: tuple[float, float]) -> H
         _paces("objects/s", [_type_slopes(census, since) for census, since in zip(censuses, since_s, strict=True)]),
         _paces(
             "bytes/s",
-            [
-                _line_slopes(profile, pid, since)
-                for profile, pid, since in zip((base, head), pids, since_s, strict=True)
-            ],
+            [_line_slopes(profile, pid, since) for profile, pid, since in zip(profiles, pids, since_s, strict=True)],
         ),
     )
 
