@@ -4,6 +4,7 @@ Only the resident memory is judged. The other tables say what there is more or l
 that is growth without end is for `comparison_growth`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +33,8 @@ MIN_SHARE = 0.02
 """A difference of less than this share of BASE's heap is not told (Eclipse MAT, suspects2.xml: 2 % of the baseline)."""
 CANDIDATES = 40
 """Lines or types of each recording whose rates are compared: those that grow fastest."""
-_ARTIFACTS = r"^(perfkit\.probe|perfkit_|_?memray|__perfkit)"
+_ARTIFACTS = r"^(perfkit[ ._]probe|perfkit_|perfkit >|_?memray|__perfkit)"
+"""Types and paths that the measurement itself brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +143,8 @@ def _mapping(table: pd.DataFrame, name: str, size: str) -> dict[str, tuple[int, 
 def _parts(sides: list[dict[str, tuple[int, int]]]) -> tuple[Part, ...]:
     """Return the parts that differ by enough, the largest difference first."""
     least = max(MIN_SHARE * sum(size for _objects, size in sides[0].values()), 1)
-    parts = [
-        Part(name, *zip(sides[0].get(name, (0, 0)), sides[1].get(name, (0, 0)), strict=True))
-        for name in sides[0].keys() | sides[1].keys()
-    ]
+    names = sorted(name for name in sides[0].keys() | sides[1].keys() if not re.match(_ARTIFACTS, name))
+    parts = [Part(name, *zip(sides[0].get(name, (0, 0)), sides[1].get(name, (0, 0)), strict=True)) for name in names]
     differing = [part for part in parts if abs(part.size_bytes[1] - part.size_bytes[0]) >= least]
     return tuple(sorted(differing, key=lambda part: (-abs(part.size_bytes[1] - part.size_bytes[0]), part.name))[:TOP])
 
