@@ -31,6 +31,8 @@ TOP = 20
 """Rows of a table that are told."""
 MIN_SHARE = 0.02
 """A difference of less than this share of BASE's heap is not told (Eclipse MAT, suspects2.xml: 2 % of the baseline)."""
+SAME_END = 3
+"""Last steps of a path that have to be the same: the attribute, what it holds, and its type."""
 CANDIDATES = 40
 """Lines or types of each recording whose rates are compared: those that grow fastest."""
 _ARTIFACTS = r"^(perfkit[ ._]probe|perfkit_|perfkit >|_?memray|__perfkit)"
@@ -115,7 +117,7 @@ def heap_change(profiles: tuple[Profile, Profile], pids: tuple[int, int], since_
     holders: tuple[Part, ...] = ()
     if graphs[0] is not None and graphs[1] is not None:
         tables = [by_path(graph) for graph in graphs if graph is not None]
-        paths = _parts([_mapping(table, "path", "size_bytes") for table in tables])
+        paths = _parts(_paired([_mapping(table, "path", "size_bytes") for table in tables]))
         tables = [by_type(graph) for graph in graphs if graph is not None]
         holders = _parts([_mapping(table, "type", "held_bytes") for table in tables])
     censuses = [_census(profile, pid) for profile, pid in zip(profiles, pids, strict=True)]
@@ -130,6 +132,25 @@ def heap_change(profiles: tuple[Profile, Profile], pids: tuple[int, int], since_
             [_line_slopes(profile, pid, since) for profile, pid, since in zip(profiles, pids, since_s, strict=True)],
         ),
     )
+
+
+def _paired(sides: list[dict[str, tuple[int, int]]]) -> list[dict[str, tuple[int, int]]]:
+    """Return objects and bytes by path, BASE's paths renamed where the same things are reached another way in HEAD.
+
+    Which of several shortest paths to an object is told may differ from run to run. A path that only one
+    has and that ends like exactly one that only the other has is taken for the same.
+    """
+    before, after = sides
+    ends: list[dict[str, list[str]]] = [{}, {}]
+    for found, mine, other in ((ends[0], before, after), (ends[1], after, before)):
+        for name in mine.keys() - other.keys():
+            steps = name.split(" > ")
+            if len(steps) > SAME_END:
+                found.setdefault(" > ".join(steps[-SAME_END:]), []).append(name)
+    renamed = {
+        old[0]: ends[1][end][0] for end, old in ends[0].items() if len(old) == 1 and len(ends[1].get(end, ())) == 1
+    }
+    return [{renamed.get(name, name): size for name, size in before.items()}, after]
 
 
 def _mapping(table: pd.DataFrame, name: str, size: str) -> dict[str, tuple[int, int]]:

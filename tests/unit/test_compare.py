@@ -232,6 +232,19 @@ def test_heaps_differ_by_path_and_by_holder(tmp_path: Path) -> None:
     assert [each.name for each in heap.holders] == ["builtins.dict"]
 
 
+def test_the_same_things_reached_another_way_are_no_difference(tmp_path: Path) -> None:
+    """A frame refers to the map as well in HEAD, and is closer to it than the module."""
+    base, head = graph(200), graph(300)
+    head["heap_objects"][0] = head["heap_objects"][0] | {"root": "frame", "name": "app.serve"}  # type: ignore[operator]
+    profiles = [
+        make_profile(tmp_path / name, others=others, requests=request_rows(SECONDS))
+        for name, others in (("base", base), ("head", head))
+    ]
+    [path] = compare(*profiles).heap.paths
+    assert path.name == "frame app.serve > SESSIONS > dict value > Session"
+    assert path.objects == (200, 300)
+
+
 def test_what_is_not_comparable_is_refused_unless_forced(tmp_path: Path) -> None:
     base, head = healthy(tmp_path / "base"), healthy(tmp_path / "head", seconds=3)
     with pytest.raises(NotComparable) as refusal:
