@@ -11,8 +11,8 @@ import gc
 import sys
 import time
 from _thread import get_ident
-from collections import Counter, OrderedDict, deque
-from itertools import chain, compress, islice
+from collections import Counter, OrderedDict, defaultdict, deque
+from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _SLICE_NS = 4_000_000
 _PAUSE_S = 0.006
 _MAX_SLICE = 12_000
+_SIZED = 128
+"""Objects of one type with few items or none that are sized in a slice; the others are taken to be like them."""
 _OWN = "perfkit probe"
 _MIN_ITEMS = 32
 _MAX_TYPES = 2000
@@ -29,6 +31,8 @@ _MAX_FOLLOWED = 300
 _MAX_VISITED = 300_000
 _SEARCH_NS = 1_500_000_000
 _SEARCHES = 4
+_RUNGS_PER_SEARCH = 5
+"""A search for owners costs more than a census: one now and then, and one at the end."""
 _SMALL_HEAP_OBJECTS = 200_000
 _LARGE_ITEMS = 4096
 _NEWEST = 24
@@ -58,15 +62,21 @@ def type_name(kind: type) -> str:
         return str(type.__dict__["__name__"].__get__(kind))
 
 
+def _size_bytes(objects: list[Any]) -> int:
+    """Return the sum of the shallow sizes of some objects."""
+    return sum(map(sys.getsizeof, objects, repeat(0)))
+
+
 class Kind:
     """What the census needs to know of a type."""
 
-    __slots__ = ("is_sized", "length", "name", "own", "size_bytes")
+    __slots__ = ("is_module", "is_sized", "length", "name", "own", "size_bytes")
 
     def __init__(self, example: Any) -> None:
         kind = type(example)
         self.name = type_name(kind)
         self.own = self.name.startswith(_OWN)
+        self.is_module = issubclass(kind, type(gc))
         mro = type.__dict__["__mro__"].__get__(kind)
         self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
         if self.name == "functools._lru_cache_wrapper":
@@ -87,9 +97,7 @@ class Recorder:
 
     def __init__(self, probe: Any) -> None:
         self._probe = probe
-        self._kinds: dict[int, Kind] = {}
-        self._looked_at: set[int] = set()
-        self._followable: set[int] = set()
+        self._kinds: dict[type, Kind] = {}
         self._history: dict[int, list[int]] = {}
         self._first: dict[int, tuple[int, int]] = {}
         self._followed: dict[int, None] = {}
@@ -97,6 +105,7 @@ class Recorder:
         self._ways: dict[int, tuple[str, list[int]]] = {}
         self._is_ending = False
         self._is_looking = False
+        self._is_counting = False
         self._searched: Counter[int] = Counter()
         self._untracked: dict[int, dict[Any, Any]] = {}
         self._longest_ns = 0
@@ -131,7 +140,7 @@ class Recorder:
         }
 
     def call(self, source: str | None = None, budget_s: float = 1.0) -> dict[str, Any]:
-        """Take no more rungs and look in the code for what deals with the growing containers; say whether it is done.
+        """Take a last rung and look in the code for what deals with the growing containers; say whether it is done.
 
         Args:
             source: `container_code` of this folder with what it imports; None to ask about a look that was begun.
@@ -148,6 +157,11 @@ class Recorder:
         row: dict[str, Any] = {"code": [], "looked_at": 0, "note": None}
         wanted: list[tuple[str, list[tuple[str, Any]]]] = []
         try:
+            while self._is_counting:
+                yield _PAUSE_S
+            # Once more, now that nothing traces the allocations of a search: it finds the owners still missing.
+            yield from self._rung()
+            began_ns = time.thread_time_ns()
             growing = sorted(
                 (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
             )
@@ -176,7 +190,11 @@ class Recorder:
         """Take one rung after the other."""
         while not self._is_ending:
             began, cost_ns = time.monotonic(), time.thread_time_ns()
-            yield from self._rung()
+            self._is_counting = True
+            try:
+                yield from self._rung()
+            finally:
+                self._is_counting = False
             spent_s = (time.thread_time_ns() - cost_ns) / 1e9
             took_s = time.monotonic() - began
             yield max(self._every_s - took_s, spent_s / self._max_share - took_s, 0.05)
@@ -194,8 +212,8 @@ class Recorder:
         self._longest_ns = max(self._longest_ns, time.thread_time_ns() - held_ns)
         at_ns = time.monotonic_ns()
         total = len(objects)
-        counts: Counter[int] = Counter()
-        sizes: dict[int, int] = {}
+        counts: Counter[type] = Counter()
+        sizes: dict[type, int] = {}
         large: dict[int, tuple[Any, int]] = {}
         # Dicts that hold only strings, numbers and the like are not tracked: they are found as
         # what others refer to, which costs twice as much, so not at each rung.
@@ -219,9 +237,9 @@ class Recorder:
         yield from self._find_owners(large, total)
         rows = self._rows(large)
         types = [
-            [self._kinds[number].name, count, count * self._kinds[number].size_bytes + sizes.get(number, 0)]
-            for number, count in counts.most_common(_MAX_TYPES)
-            if not self._kinds[number].own
+            [self._kinds[kind].name, count, count * self._kinds[kind].size_bytes + sizes.get(kind, 0)]
+            for kind, count in counts.most_common(_MAX_TYPES)
+            if not self._kinds[kind].own
         ]
         self._probe.emit(
             {
@@ -236,10 +254,10 @@ class Recorder:
             }
         )
         self._rungs += 1
-        # Not kept: an entry is found by the address of a type, and types may come and go.
+        # Not kept: types may come and go, and must not stay for our sake.
+        counts.clear()
+        sizes.clear()
         self._kinds.clear()
-        self._looked_at.clear()
-        self._followable.clear()
 
     def _collect_garbage(self) -> dict[str, int] | None:
         """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
@@ -273,47 +291,55 @@ class Recorder:
     def _count(
         self,
         part: list[Any],
-        counts: Counter[int],
-        sizes: dict[int, int],
+        counts: Counter[type],
+        sizes: dict[type, int],
         large: dict[int, tuple[Any, int]],
         look_for_untracked: bool,
     ) -> None:
-        """Count, size and measure the objects of one slice, most of them without a step of Python."""
-        numbers = list(map(id, map(type, part)))
-        counts.update(numbers)
+        """Count, size and measure the objects of one slice.
+
+        It makes next to no objects of its own, not even numbers: a tracer of allocations that is at
+        work in the target would write down each of them. So sizes are those of some.
+        """
+        groups: dict[type, list[Any]] = defaultdict(list)
+        for each in part:
+            groups[type(each)].append(each)
+        each = None
         kinds = self._kinds
-        examples = dict(zip(numbers, part, strict=True))
-        for number in examples.keys() - kinds.keys():
-            kind = kinds[number] = Kind(examples[number])
-            if kind.is_sized or kind.length is not None:
-                self._looked_at.add(number)
-            if not issubclass(type(examples[number]), type(gc)):
-                self._followable.add(number)
-        getsizeof = sys.getsizeof
-        for each, number in compress(zip(part, numbers, strict=True), map(self._looked_at.__contains__, numbers)):
-            kind = kinds[number]
-            if kind.is_sized:
-                sizes[number] = sizes.get(number, 0) + getsizeof(each, 0)
-            if kind.length is not None and (length := kind.length(each)) >= _MIN_ITEMS:
-                large[id(each)] = (each, length)
-        if look_for_untracked:
+        for type_, objects in groups.items():
+            kind = kinds.get(type_)
+            if kind is None:
+                kind = kinds[type_] = Kind(objects[0])
+            counts[type_] += len(objects)
+            if (length := kind.length) is not None:
+                long = [each for each in objects if length(each) >= _MIN_ITEMS]
+                large.update([(id(each), (each, length(each))) for each in long])
+                if kind.is_sized and long:
+                    sizes[type_] = sizes.get(type_, 0) + _size_bytes(long)
+                    objects = [each for each in objects if length(each) < _MIN_ITEMS]  # noqa: PLW2901
+            if kind.is_sized and objects:
+                some = objects[:: max(1, len(objects) // _SIZED)]
+                sizes[type_] = sizes.get(type_, 0) + _size_bytes(some) * len(objects) // len(some)
+        each = None
+        if not look_for_untracked:
+            return
+        for type_, objects in groups.items():
             # Never of a module: up to 3.13 _asyncio's shows objects of its free list, which are
             # freed a second time when a list that holds them goes away, and the target crashes.
-            followed = compress(part, map(self._followable.__contains__, numbers))
-            for each in gc.get_referents(*followed):
+            for each in () if kinds[type_].is_module else gc.get_referents(*objects):
                 if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
                     self._untracked[id(each)] = each
 
     def _leave_out_own(
-        self, own: list[Any], counts: Counter[int], sizes: dict[int, int], large: dict[int, tuple[Any, int]]
+        self, own: list[Any], counts: Counter[type], sizes: dict[type, int], large: dict[int, tuple[Any, int]]
     ) -> None:
         """Take the probe's own objects out of the numbers again."""
         for each in own:
-            number = id(type(each))
-            if number in counts and gc.is_tracked(each):
-                counts[number] -= 1
-                if number in sizes:
-                    sizes[number] -= sys.getsizeof(each, 0)
+            kind = type(each)
+            if kind in counts and gc.is_tracked(each):
+                counts[kind] -= 1
+                if kind in sizes:
+                    sizes[kind] -= sys.getsizeof(each, 0)
             large.pop(id(each), None)
 
     def _own_objects(self) -> list[Any]:
@@ -386,6 +412,8 @@ class Recorder:
 
     def _find_owners(self, large: dict[int, tuple[Any, int]], total: int) -> Iterator[float]:
         """Look for paths from modules to the containers that grow fastest: one search for all, forwards."""
+        if self._rungs % _RUNGS_PER_SEARCH and not self._is_ending and (self._rungs or total > _SMALL_HEAP_OBJECTS):
+            return
         missing = [
             number for number in self._followed if number not in self._owners and self._searched[number] < _SEARCHES
         ]
