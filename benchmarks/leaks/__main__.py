@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.leaks import table
@@ -54,13 +54,15 @@ def main() -> int:
     print(table.header(), flush=True)
     scores, failed = [], []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for run, (result, problem) in zip(runs, pool.map(_caught(judge), runs), strict=True):
+        for done in as_completed([pool.submit(_caught(judge), run) for run in runs]):
+            name, result, problem = done.result()
             if result is None:
-                failed.append(run.program.name)
-                print(f"{run.program.name:<{table.WIDTH}}could not be judged: {problem}", flush=True)
+                failed.append(name)
+                print(f"{name:<{table.WIDTH}}could not be judged: {problem}", flush=True)
             else:
                 scores.append(result)
                 print(table.row(result), flush=True)
+    scores.sort(key=lambda each: (not each.positive, each.name, each.shape, each.seed))
     numbers = table.summary(scores)
     print(table.footer(numbers))
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,14 +76,14 @@ def _folder(name: str, shape: str, seed: int, version: str) -> str:
     return "-".join([name, shape, str(seed), *([Path(version).name] if version else [])])
 
 
-def _caught(judge: Callable[[Run], Score]) -> Callable[[Run], tuple[Score | None, str]]:
+def _caught(judge: Callable[[Run], Score]) -> Callable[[Run], tuple[str, Score | None, str]]:
     """Return the function that gives the problem back instead of ending the whole benchmark."""
 
-    def safely(run: Run) -> tuple[Score | None, str]:
+    def safely(run: Run) -> tuple[str, Score | None, str]:
         try:
-            return judge(run), ""
+            return run.program.name, judge(run), ""
         except Exception as problem:  # noqa: BLE001 - one broken program must not cost the others their hour
-            return None, f"{type(problem).__name__}: {problem}"
+            return run.program.name, None, f"{type(problem).__name__}: {problem}"
 
     return safely
 
