@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
@@ -291,8 +292,19 @@ def with_piles(
         if series is None and pile.item_type is not None:
             series = _numbers(census, pile.item_type, pile.objects)
         piles.append(_piled(pile, between_s, series, load, limit=_limit_of(rows_of, names), backed=backed))
-    known = [replace(each, bytes_per_s=None) for each in rest.values()]
+    known = [_owned(each, grown.after) for each in rest.values()]
     return sorted(piles, key=lambda each: -(each.bytes_per_s or 0.0)) + known
+
+
+def _owned(container: ContainerGrowth, graph: HeapGraph) -> ContainerGrowth:
+    """Return a container with the path that a snapshot knows, where the census found none."""
+    if container.owner:
+        return container
+    address = int(container.container.partition(".")[0], 16)
+    place = int(np.searchsorted(graph.object_id, address))
+    if place == len(graph) or graph.object_id[place] != address or graph.is_ours[place]:
+        return container
+    return replace(container, owner=tuple(graph.steps(place)[:-1]))
 
 
 def _piled(

@@ -19,8 +19,6 @@ from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
 
-FOLLOW_RATIO = 0.7
-"""Share of the growth that must lie behind a class for it to be followed (Eclipse MAT's big_drop_ratio)."""
 SHARE = 0.1
 """Smaller shares of the whole growth are not followed for themselves."""
 STEADY_RATIO = 0.02
@@ -77,9 +75,9 @@ class HeapGrowth:
 def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
     """Return what grew between two snapshots of one process, and where it piles up.
 
-    Source: descending to the child with 0.7 of the parent is Eclipse MAT's accumulation point
-    (FindLeaksQuery.java); that growth rather than size is followed is its delta by masked labels
-    (FindLeaksQuery2.java) and BLeak (Vilk & Berger 2018, doi:10.1145/3192366.3192376)
+    Source: comparing snapshots by masked labels is Eclipse MAT's (FindLeaksQuery2.java); that a
+    holder is told by its growth rather than by its size BLeak's (Vilk & Berger 2018,
+    doi:10.1145/3192366.3192376)
     """
     classes, (groups_before, groups_after) = classify_all((before, after))
     objects_before, bytes_before = counts(classes, groups_before, before)
@@ -149,16 +147,12 @@ class _Growth:
         waiting = [start]
         while waiting:
             number = waiting.pop()
-            whole = int(self.behind[number])
             children = sorted(self.below[number], key=lambda child: (-int(self.behind[child]), child))
             growing = [child for child in children if self.behind[child] > 0]
             numerous = [child for child in growing if not self.is_steady(child)]
             steady = [child for child in growing if self.is_steady(child) and self.behind[child] >= least]
             by_number = sum(int(self.behind[child]) for child in numerous)
             own = int(self.bytes[number])
-            if growing and self.behind[growing[0]] >= FOLLOW_RATIO * whole and growing[0] in steady:
-                waiting.append(growing[0])
-                continue
             waiting += steady
             # Its own growth, such as a longer table of a dict, belongs to what is put into it.
             here = by_number + own

@@ -37,6 +37,7 @@ class PathClasses:
     example: list[tuple[int, int]] = field(default_factory=list)
     _numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
     _texts: dict[str, int] = field(default_factory=dict)
+    _inside: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -86,15 +87,20 @@ class PathClasses:
 
     def _text(self, text: str) -> int:
         """Return the number of a text."""
-        return self._texts.setdefault(text, len(self._texts))
+        number = self._texts.setdefault(text, len(self._texts))
+        if text.startswith("<"):
+            self._inside.add(number)
+        return number
 
     def _add(self, key: tuple[int, int, int], graph: HeapGraph, node: int, snapshot: int) -> int:
         """Return the number of a new class, or of the one further up that it continues."""
         parent, label, kind = key
         above = parent
+        # What belongs to its object, such as the `__dict__` of an instance, is no step of a structure.
+        is_inside = label in self._inside
         for _step in range(_CYCLE):
             # A root continues nothing, and neither does what hangs directly below it.
-            if above < 0 or self.parent[above] < 0:
+            if is_inside or above < 0 or self.parent[above] < 0:
                 break
             if self._continues(above, label, kind) or self.depth[above] >= MAX_DEPTH:
                 self._numbers[key] = above

@@ -204,7 +204,7 @@ def has_room(target: Target) -> bool:
 def copy_share(target: Target) -> float:
     """Return the share of one CPU that a copy may take: all of it, or a quarter of what a cgroup allows the target.
 
-    The copy yields to everybody (nice 19), but what it uses counts towards a quota, and when
+    The copy yields to others (nice 10), but what it uses counts towards a quota, and when
     that is used up the target stands still.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files
