@@ -151,5 +151,4 @@ def memray_leaks(run: Run) -> None:
         "join stacks using (stack_id) join frames on leaf_frame_id = frame_id "
         "where freed_ns is null group by all order by size_bytes desc limit 10"
     )
-    answer = [[row.file, int(row.line or 0), int(row.size_bytes)] for row in rows.itertuples()]
-    (run.folder / "memray.json").write_text(json.dumps(answer), "utf-8")
+    (run.folder / "memray.json").write_text(rows.to_json(orient="values"), "utf-8")
