@@ -39,7 +39,7 @@ def main():
     for number in service.requests():
         service.churn(lambda: Entry("nobody", "look", 0.0))
         if service.due(310):
-            AUDIT.write(f"user-{number}", "login", number * 0.25)
+            AUDIT.write(f"user-{number}", "login", number * 0.25)  # truth: allocates
             service.leaked()
 
 
