@@ -8,6 +8,7 @@ Recordings, truths and findings are kept under out/leaks/NAME-SHAPE-SEED/. Run i
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -63,7 +64,7 @@ def main() -> int:
                 scores.append(result)
                 print(table.row(result), flush=True)
     scores.sort(key=lambda each: (not each.positive, each.name, each.shape, each.seed))
-    numbers = table.summary(scores)
+    numbers = {**table.summary(scores), "load_per_core": round(os.getloadavg()[2] / (os.cpu_count() or 1), 2)}
     print(table.footer(numbers))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [each.to_dict() for each in scores]
