@@ -70,7 +70,7 @@ def _drawn(graph: HeapGraph, found: Sequence[Retainer], type_: str, are_new: boo
         f"{_name(graph, first)} holds {_objects(first.objects, type_, 'new ' if are_new else '')}"
         f"{'' if first.share > 0.995 else f', {percent_text(first.share)} of all'}."
     )
-    notes = ["The bars say how much memory would be freed if the thing in that box went away."]
+    notes = ["The bars say how much of the heap would be freed if the thing in that box went away."]
     notes += [
         f"{percent_text(other.share)} of them are held by {' > '.join(other.steps[:-1])}." for other in found[1:4]
     ]
@@ -136,7 +136,7 @@ def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box
         name=_objects(holder.objects, graph.type(holder.example)),
         step=step,
         role="leaked",
-        remark=f"{'new since the first snapshot, ' if are_new else ''}{bytes_text(each)} for one of them",
+        remark=f"{'new since the first snapshot, ' if are_new else ''}{bytes_text(each)} each",
         freed=_freed(graph, min(each * holder.objects, int(graph.retained_bytes[holder.node]))),
     )
 
@@ -144,7 +144,7 @@ def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box
 def _freed(graph: HeapGraph, size_bytes: int) -> Bar:
     """Return how much would go with a thing."""
     share = size_bytes / max(int(graph.retained_bytes[-1]), 1)
-    return Bar(f"{bytes_text(size_bytes)}, {percent_text(share)} of the heap", share)
+    return Bar(f"frees {bytes_text(size_bytes)}, {percent_text(share)}", share)
 
 
 def _told(profile: Profile, pid: int, hint: Sequence[str], type_: str | None) -> BoxChain | Note:

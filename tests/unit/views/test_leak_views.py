@@ -49,7 +49,7 @@ def test_the_path_leads_from_the_module_to_the_objects(leak: Profile) -> None:
     assert (holder.step, holder.name) == ("SESSIONS", "dict")
     assert "1,200 items, here they pile up" in holder.remark
     assert leaked.name == "1,080 Session objects"  # the 120 of the first snapshot are not new
-    assert leaked.remark.endswith("1.33 KiB for one of them")
+    assert leaked.remark.endswith("1.33 KiB each")
     assert drawn.caption == "app.sessions.SESSIONS holds 1,080 new Session objects."
 
 
