@@ -177,11 +177,11 @@ def test_who_holds_what_is_drawn_and_the_heap_unfolds(browser: Any, report: Path
         assert "here they pile up" in shown.page.locator(".pk-path .pk-holder").inner_text()
         assert "1,200 items" in shown.page.locator(".pk-path .pk-holder").inner_text()
         assert all(box.bounding_box()["width"] > 200 for box in boxes.all())
-        folded = shown.page.locator(".pk-tree > details:not([open])").first
-        row = folded.locator(".pk-below > *").first
-        assert not row.is_visible()
-        folded.locator("> summary").click()
+        unfolded = shown.page.locator(".pk-tree > details").first
+        row = unfolded.locator("> .pk-below > *").first
         assert row.is_visible()
+        unfolded.locator("> summary").click()
+        assert not row.is_visible()
 
 
 def test_the_drawn_path_is_part_of_the_print(browser: Any, report: Path) -> None:
