@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.analysis.heap_graph import HeapGraph, snapshots
-from perfkit.analysis.retainers import by_path
+from perfkit.analysis.retainers import OTHER_PATHS, by_path
 from perfkit.profile import Profile
 from perfkit.units import bytes_text, count_text, percent_text
 from perfkit.views.display import Bar, Cell, Chain, Note, PlainTable
@@ -36,6 +36,7 @@ def growing_paths(profile: Profile, *, pid: int | None = None, top: int = 10) ->
     assert after is not None
     added = _added(by_path(before), by_path(after))
     grown = added[added["size_bytes"] > 0]
+    grown = grown.sort_values("path", key=lambda path: path == OTHER_PATHS, kind="stable")
     whole = int(grown["size_bytes"].sum())
     if not whole:
         return Note("No path leads to more memory at the last snapshot than at the first.")
