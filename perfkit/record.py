@@ -124,3 +124,21 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"{text!r} is not a positive length of time", hint="Write it as 90, 20s, 5m or 1h.")
     return seconds
+
+
+def parse_share(text: str) -> float:
+    """Return a share of 1.
+
+    >>> parse_share("2%"), parse_share("0.5 %"), parse_share("10")
+    (0.02, 0.005, 0.1)
+
+    Raises:
+        UsageError: it is not a percentage above 0 and up to 100.
+    """
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{text!r} is not a share of the target's time", hint="Write it as 2% or 0.5%.")
+    return share

@@ -277,6 +277,24 @@ PROCESS_STATS = Table(
     ),
     ("pid", "at_ns"),
 )
+DESCRIPTORS = Table(
+    "descriptors",
+    "Open descriptors of the process at a reading, by what they are.",
+    (
+        _PID,
+        _AT,
+        Column("kind", pa.string(), "file, directory, device, memfd, socket, pipe, eventpoll, eventfd, ..."),
+        Column(
+            "name",
+            pa.string(),
+            "path with numbers replaced by #; protocol and peer of a socket; NULL: it has none, or is not connected",
+            nullable=True,
+        ),
+        Column("state", pa.string(), "state of a TCP connection, or deleted", nullable=True),
+        _count("descriptors", "how many of them"),
+    ),
+    ("pid", "at_ns", "kind"),
+)
 OBJECT_CENSUS = Table(
     "object_census",
     "Living objects by type, counted at one rung.",
@@ -305,6 +323,32 @@ CONTAINER_SIZES = Table(
         _count("limit_items", "most it will hold: maxlen, maxsize or the like; NULL: none was found", nullable=True),
     ),
     ("pid", "rung", "container"),
+)
+CONTAINER_CODE = Table(
+    "container_code",
+    "A line of the target's code that deals with a growing container, from bytecode; none of it need have run.",
+    (
+        _PID,
+        Column("container", pa.string(), "identity of the container, as in container_sizes"),
+        Column(
+            "role",
+            pa.string(),
+            "inserts; removes: by a key or value that is given; evicts: any, the oldest, or all; bounds: compares its "
+            "length with a limit and evicts or refuses; expires: takes out what is too old",
+        ),
+        Column("function", pa.string(), "qualified name of the function"),
+        Column("file", pa.string(), "path as in frames"),
+        Column("line", pa.int32(), "line of the instruction"),
+        _count("limit_items", "limit of a bound; NULL: not known, or not in items", nullable=True),
+        Column("ttl_s", pa.float64(), "age in seconds at which it is taken out; NULL: not known", "", nullable=True),
+        Column(
+            "same_class",
+            pa.bool_(),
+            "whether it surely is this container: in a method of its owner's class, or by a name that leads to it; "
+            "false: an attribute of that name of an object that is not known",
+        ),
+    ),
+    ("pid", "container", "role", "function", "line"),
 )
 GC_PAUSES = Table(
     "gc_pauses",
@@ -350,6 +394,22 @@ TASKS = Table(
     ),
     ("pid", "at_ns", "coroutine", "state"),
 )
+PYTHON_THREADS = Table(
+    "python_threads",
+    "Threads at a reading, by what they run, where they are, and who started them.",
+    (
+        _PID,
+        _AT,
+        Column("name", pa.string(), "name of the thread, numbers in it replaced by #; [native]: it runs no Python"),
+        Column("function", pa.string(), "module.qualname of what it was started to run", nullable=True),
+        Column("daemon", pa.bool_(), "the process does not wait for it to end", nullable=True),
+        _count("threads", "how many of them"),
+        _time("oldest_ns", "time since the oldest of them was first seen"),
+        Column("stack_id", pa.int32(), "where they are", nullable=True),
+        Column("start_stack_id", pa.int32(), "who started them; NULL: before the recording began", nullable=True),
+    ),
+    ("pid", "at_ns", "name"),
+)
 LOOP_LAG = Table(
     "loop_lag",
     "How late the event loop ran a callback that was due.",
@@ -360,6 +420,21 @@ LOOP_LAG = Table(
         Column("loop", pa.string(), "class of the event loop"),
     ),
     ("pid", "at_ns"),
+)
+HEAP_SNAPSHOTS = Table(
+    "heap_snapshots",
+    "One row per snapshot of the heap.",
+    (
+        _PID,
+        Column("rung", pa.int32(), "number of the snapshot, from 0"),
+        _AT,
+        Column("mode", pa.string(), "copy: of one moment; slices: taken while the target went on"),
+        _count("objects", "objects in it"),
+        _count("references", "references in it"),
+        _bytes("size_bytes", "sum of the shallow sizes of the objects"),
+        _time("stopped_ns", "time the target was stopped for it"),
+    ),
+    ("pid", "rung"),
 )
 HEAP_OBJECTS = Table(
     "heap_objects",
@@ -473,12 +548,5 @@ RECORDING_QUALITY = Table(
     ("collector", "pid"),
 )
 
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES, GC_COUNTS, TASKS,
-        LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {table.name: table for table in list(globals().values()) if isinstance(table, Table)}
 """Every table by name. A profile has each of them, empty when nothing was recorded."""

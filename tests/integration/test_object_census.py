@@ -79,6 +79,21 @@ def test_a_container_with_a_limit_says_so(shop: dict[str, pd.DataFrame], owner: 
     assert set(found["limit_items"]) == {limit}
 
 
+def test_the_code_says_who_inserts(shop: dict[str, pd.DataFrame]) -> None:
+    sizes, code = shop["container_sizes"], shop["container_code"]
+    [container] = set(sizes.query("owner == 'module __main__ > SESSIONS'")["container"])
+    found = code[code["container"] == container]
+    assert found[["role", "function", "file", "same_class"]].to_numpy().tolist() == [
+        ["inserts", "login", "attach/shop.py", True]
+    ]
+
+
+def test_what_code_does_to_a_local_of_a_task_is_found(shop: dict[str, pd.DataFrame]) -> None:
+    sizes, code = shop["container_sizes"], shop["container_code"]
+    [container] = set(sizes.query("owner == 'task worker > mine'")["container"])
+    assert code[code["container"] == container][["role", "function"]].to_numpy().tolist() == [["inserts", "worker"]]
+
+
 def test_a_cache_that_is_full_does_not_grow(shop: dict[str, pd.DataFrame]) -> None:
     rows = shop["container_sizes"].query("owner == 'module __main__ > RECENT'")
     assert rows.empty or rows["items"].max() <= 51

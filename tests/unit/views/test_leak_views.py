@@ -22,7 +22,7 @@ def leak(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Return the same leak without any snapshot of the heap."""
-    return leaking(tmp_path_factory.mktemp("profiles") / "unseen", objects=[], references=[])
+    return leaking(tmp_path_factory.mktemp("profiles") / "unseen", snapshots=[], objects=[], references=[])
 
 
 def text_of(view: Any) -> str:
@@ -68,6 +68,12 @@ def test_the_holder_that_the_finding_names_comes_first(tmp_path: Path) -> None:
     assert any("held by module app.routes" in note for note in views.retaining_path(profile).notes)
 
 
+def test_the_growth_that_the_finding_is_about_is_drawn(leak: Profile) -> None:
+    drawn = views.retaining_path(leak, finding("module app.sessions", "SESSIONS", "dict", type="app.other.Thing"))
+    assert [box.role for box in drawn.boxes] == ["root", "holder", "leaked"]
+    assert drawn.caption == "app.sessions.SESSIONS holds 1,080 new Session objects."
+
+
 def test_without_a_snapshot_the_path_is_told_in_the_words_of_the_finding(unseen: Profile) -> None:
     drawn = views.retaining_path(
         unseen, finding("module app.sessions", "SESSIONS", "dict", type="app.sessions.Session")
@@ -78,7 +84,7 @@ def test_without_a_snapshot_the_path_is_told_in_the_words_of_the_finding(unseen:
 
 
 def test_without_growth_there_is_no_path(tmp_path: Path) -> None:
-    quiet = healthy(tmp_path / "quiet", objects=[], references=[])
+    quiet = healthy(tmp_path / "quiet", snapshots=[], objects=[], references=[])
     assert text_of(views.retaining_path(quiet)) == "Nothing was seen that keeps piling up, so there is no path to draw."
 
 
