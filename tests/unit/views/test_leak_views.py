@@ -9,6 +9,7 @@ import pytest
 from perfkit import views
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
+from perfkit.views.display import Bar
 from tests.builders import MIB, SECOND_NS, graph_rows, healthy, leaking, ledger_rows, make_profile
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -148,10 +149,11 @@ def test_without_a_snapshot_the_unit_says_what_it_cannot_see(unseen: Profile) ->
 
 
 def test_the_paths_that_grew_add_up(leak: Profile) -> None:
-    rows = views.growing_paths(leak, top=100).rows
-    text = text_of(views.growing_paths(leak))
+    view = views.growing_paths(leak, top=3)
+    text = text_of(view)
     assert "module app.sessions > SESSIONS > dict value > .data > bytearray" in text
-    assert all(row[3] in ("+1,080", "+0") for row in rows)
+    assert [row[3] for row in view.rows] == ["+1,080", "+1,080", "+0", ""]
+    assert sum(cell.ratio for row in view.rows for cell in row if isinstance(cell, Bar)) == pytest.approx(1.0)
 
 
 def test_the_parts_of_the_ledger_add_up_to_the_resident_memory(leak: Profile) -> None:
