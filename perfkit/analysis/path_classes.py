@@ -55,11 +55,15 @@ class PathClasses:
         labels = label_of[graph.edge_label].tolist()
         types, parents = type_of[graph.type_of].tolist(), graph.parent.tolist()
         numbers, group = self._numbers, [-1] * n
+        # What is in the dictionary of an object's attributes belongs to the object: an interpreter may
+        # make that dictionary late, when somebody first asks for it, and then the path has one step more.
+        holder = [-1] * n
+        namespace = self._text("<dict>")
         for node in graph.order.tolist():
             parent = parents[node]
             # Roots are told apart by kind and name.
             key = (
-                (group[parent], labels[node], types[node])
+                (holder[parent], labels[node], types[node])
                 if parent < n
                 else (-1, self._text(graph.root_name(node)), types[node])
             )
@@ -67,6 +71,7 @@ class PathClasses:
             if number is None:
                 number = self._add(key, graph, node, snapshot)
             group[node] = number
+            holder[node] = holder[parent] if parent < n and labels[node] == namespace else number
         return np.array(group, np.int64)
 
     def sums(self, values: Ints) -> Ints:
