@@ -38,6 +38,8 @@ class PathClasses:
     _numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
     _texts: dict[str, int] = field(default_factory=dict)
     _inside: set[int] = field(default_factory=set)
+    _spaces: dict[int, int] = field(default_factory=dict)
+    """The class of the object that a namespace belongs to: attributes hang below it, with a `__dict__` or without."""
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -54,16 +56,12 @@ class PathClasses:
         type_of = np.array([self._text(name) for name in graph.types] or [0])
         labels = label_of[graph.edge_label].tolist()
         types, parents = type_of[graph.type_of].tolist(), graph.parent.tolist()
-        numbers, group = self._numbers, [-1] * n
-        # What is in the dictionary of an object's attributes belongs to the object: an interpreter may
-        # make that dictionary late, when somebody first asks for it, and then the path has one step more.
-        holder = [-1] * n
-        namespace = self._text("<dict>")
+        numbers, spaces, group = self._numbers, self._spaces, [-1] * n
         for node in graph.order.tolist():
             parent = parents[node]
             # Roots are told apart by kind and name.
             key = (
-                (holder[parent], labels[node], types[node])
+                (spaces.get(group[parent], group[parent]), labels[node], types[node])
                 if parent < n
                 else (-1, self._text(graph.root_name(node)), types[node])
             )
@@ -71,7 +69,6 @@ class PathClasses:
             if number is None:
                 number = self._add(key, graph, node, snapshot)
             group[node] = number
-            holder[node] = holder[parent] if parent < n and labels[node] == namespace else number
         return np.array(group, np.int64)
 
     def sums(self, values: Ints) -> Ints:
@@ -117,6 +114,8 @@ class PathClasses:
         self.type.append(graph.type(node))
         self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)
         self.example.append((snapshot, node))
+        if self.label[number] == "<dict>":
+            self._spaces[number] = parent
         return number
 
     def _continues(self, above: int, label: int, kind: int) -> bool:

@@ -22,6 +22,10 @@ _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
 _URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
 _REST_RATIO = 2.0
 """Growth of the process is not explained by its holders when it is more than this times theirs."""
+_SURVIVES = 0.5
+"""A line of whose allocations fewer survive does something else, too."""
+_MAX_LEAVES = 50
+"""Survivors per item that a line may leave and still be taken for what makes the items."""
 _UNSURE_RATIO = 0.2
 """Half the width of the interval of a rate that only two snapshots tell."""
 
@@ -278,7 +282,7 @@ class MemoryGrowth:
         gate = self.gate_bytes_per_s(evidence)
         kinds = {each.type for each in evidence.types}
         for held in (each for each in evidence.containers if each.owner and not each.keeps_growing):
-            sites = [each for each in sites_of(evidence, held) if leaves_per_item(each, held) in range(1, 50)]
+            sites = [each for each in sites_of(evidence, held) if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
             rate = rate_of(evidence, sites, held)
             if rate is None or rate.estimate < gate or held.p > self.max_p:
                 continue
@@ -327,8 +331,9 @@ class MemoryGrowth:
             return _finding(evidence, Verdict.PASS, "allocator_retention", title, hint, rate=rate, confidence=0.8)
         flat = evidence.rungs >= MIN_RUNGS and not evidence.types
         traced = sites and self._mattering((parts.traced,), gate)
+        surely = sum(each.bytes_per_s.estimate for each in sites if each.p_leak >= 0.9) >= gate
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
-        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not traced):
+        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
         blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
         if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
@@ -437,16 +442,22 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
 
 
 def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
-    """Return the sites that keep growing, those that may have allocated what a holder keeps first.
+    """Return the sites that may have allocated what a holder keeps, the likeliest first.
 
-    That is Python code that leaves at least one survivor per new item.
+    Those that leave at least one survivor per new item, Python code and what mostly survives first.
+    Where there are none, all that keep growing: what the interpreter takes from a free list, or from
+    before the recording, is not seen to be allocated.
     """
 
-    def key(each: SiteGrowth) -> tuple[bool, bool, bool, float]:
-        leaves = leaves_per_item(each, held)
-        return each.site.file is None, leaves < 1, each.p_leak < 0.5, -each.bytes_per_s.estimate
+    def key(each: SiteGrowth) -> tuple[bool, bool, float]:
+        return each.site.file is None, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
 
-    return sorted((each for each in evidence.sites if each.keeps_growing), key=key)
+    # One line may allocate for others, too, so that it does not keep growing by itself.
+    mine = [each for each in evidence.sites if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
+    if mine and (held.pile is not None or held.every_rung):
+        return sorted(mine, key=key)
+    growing = [each for each in evidence.sites if each.keeps_growing]
+    return sorted(growing, key=lambda each: (leaves_per_item(each, held) < 1, *key(each)))
 
 
 def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
@@ -462,7 +473,11 @@ def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrow
     """
     traced = evidence.heap.slope([each.site for each in sites]) if sites and evidence.heap is not None else None
     if held.bytes_per_s is not None:
-        mine = [each.site for each in sites if leaves_per_item(each, held) in range(1, 50)]
+        mine = [
+            each.site
+            for each in sites
+            if each.keeps_growing and each.p_leak >= _SURVIVES and 1 <= leaves_per_item(each, held) <= _MAX_LEAVES
+        ]
         payload = evidence.heap.slope(mine) if mine and evidence.heap is not None else None
         if payload is not None and payload.grows and payload.estimate > 1.5 * held.bytes_per_s:
             return payload
