@@ -1,6 +1,7 @@
 """Where in the heap is the memory that was added between two snapshots?"""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perfkit.analysis.heap_growth import HeapGrowth, between
 from perfkit.profile import Profile
@@ -27,17 +28,31 @@ def growing_paths(profile: Profile, *, pid: int | None = None, top: int = 10) ->
     if found is None:
         return Note("Nothing was recorded: it takes two snapshots of the heap to see which paths grow.")
     grown, from_s, until_s = found
-    whole = int(grown.added_bytes[grown.added_bytes > 0].sum())
+    added, is_imported = grown.added_bytes, _imported(grown)
+    whole = int(added[added > 0].sum())
     if not whole:
         return Note("No path leads to more memory at the last snapshot than at the first.")
-    largest = np.argsort(-grown.added_bytes, kind="stable")[:top].tolist()
-    rows: list[list[Cell]] = [_row(grown, number, whole) for number in largest if grown.added_bytes[number] > 0]
-    rest = whole - sum(int(grown.added_bytes[number]) for number in largest if grown.added_bytes[number] > 0)
-    if rest > 0:
-        rows.append(["all other paths that grew", _bar(rest, whole), percent_text(rest / whole), "", ""])
+    largest = np.argsort(np.where(is_imported, 0, -added), kind="stable")[:top]
+    largest = largest[(added[largest] > 0) & ~is_imported[largest]]
+    rows: list[list[Cell]] = [_row(grown, int(number), whole) for number in largest]
+    imported = int(added[is_imported & (added > 0)].sum())
+    rest = whole - imported - int(added[largest].sum())
+    for what, size_bytes in (("all other paths that grew", rest), ("modules that were imported meanwhile", imported)):
+        if size_bytes > 0:
+            rows.append([what, _bar(size_bytes, whole), percent_text(size_bytes / whole), "", ""])
     headers = ("path from a root to the objects", "added", "share", "objects added", "objects now")
     caption = f"Added from {from_s:.0f} s to {until_s:.0f} s into the recording: {bytes_text(whole)}"
     return PlainTable(headers, rows, numbers=frozenset(headers[1:]), caption=caption)
+
+
+def _imported(grown: HeapGrowth) -> NDArray[np.bool_]:
+    """Return which classes are of modules that were not there before, the tracer's among them."""
+    classes = grown.classes
+    found = np.zeros(len(classes), bool)
+    for number, parent in enumerate(classes.parent):
+        is_new = grown.objects[number] == grown.added_objects[number]
+        found[number] = found[parent] if parent >= 0 else is_new and classes.type[number] == "builtins.module"
+    return found
 
 
 def _row(grown: HeapGrowth, number: int, whole: int) -> list[Cell]:

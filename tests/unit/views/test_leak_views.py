@@ -156,6 +156,15 @@ def test_the_paths_that_grew_add_up(leak: Profile) -> None:
     assert sum(cell.ratio for row in view.rows for cell in row if isinstance(cell, Bar)) == pytest.approx(1.0)
 
 
+def test_modules_that_were_imported_meanwhile_are_one_row_of_their_own(tmp_path: Path) -> None:
+    rows = {name: [dict(row) for row in table] for name, table in graph_rows(60, None).items()}
+    module = {"rung": 1, "object_id": 10**6, "type": "builtins.module", "size_bytes": 9 * MIB, "refcount": 0}
+    rows["objects"].append(module | {"root": "library", "name": "tracer"})
+    text = text_of(views.growing_paths(leaking(tmp_path / "imports", **rows)))
+    assert "modules that were imported meanwhile" in text
+    assert "module tracer" not in text
+
+
 def test_the_parts_of_the_ledger_add_up_to_the_resident_memory(leak: Profile) -> None:
     spec = views.memory_ledger(leak).to_dict()
     [rows] = spec["datasets"].values()
