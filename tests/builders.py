@@ -52,6 +52,7 @@ def make_profile(
     ledger: Iterable[Row] = (),
     census: Iterable[Row] = (),
     containers: Iterable[Row] = (),
+    snapshots: Iterable[Row] = (),
     objects: Iterable[Row] = (),
     references: Iterable[Row] = (),
     cpu: Iterable[Row] = (),
@@ -72,6 +73,7 @@ def make_profile(
         "memory_ledger": ledger,
         "object_census": census,
         "container_sizes": containers,
+        "heap_snapshots": snapshots,
         "heap_objects": objects,
         "heap_references": references,
         "cpu_samples": cpu,
@@ -268,7 +270,7 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
         if held_by is not None:
             references.append({"rung": rung, "from_id": held_by, "to_id": number, "label": label or None})
 
-    for rung, at_s in enumerate((seconds / 10, seconds)):
+    for rung, at_s in enumerate((seconds // 10, seconds)):
         sessions = range(sessions_alive(at_s, None))
         alive = sessions[-sessions_alive(at_s, session_lifetime_s) :]
         add(rung, 1, "builtins.module", 80, None, root="module", name="app.sessions")
@@ -282,7 +284,19 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
             add(rung, number + 2, "builtins.str", 61, number + 1, ".user")
             add(rung, number + 3, "builtins.bytearray", 1_024, number + 1, ".data")
     references.sort(key=lambda row: (row["rung"], row["from_id"]))
-    return {"objects": objects, "references": references}
+    snapshots = [
+        {
+            "rung": rung,
+            "at_ns": at_s * SECOND_NS,
+            "mode": "copy",
+            "objects": sum(row["rung"] == rung for row in objects),
+            "references": sum(row["rung"] == rung for row in references),
+            "size_bytes": sum(row["size_bytes"] for row in objects if row["rung"] == rung),
+            "stopped_ns": 2_000_000,
+        }
+        for rung, at_s in enumerate((seconds // 10, seconds))
+    ]
+    return {"snapshots": snapshots, "objects": objects, "references": references}
 
 
 def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:
