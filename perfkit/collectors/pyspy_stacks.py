@@ -29,7 +29,7 @@ _OVERLAP_S = 0.1
 _SPARE_S = 5
 _THREADS_EVERY_S = 0.2
 _FAILURES = 3
-_WAKE_S = 0.02
+_WAKE_S = 0.1
 _MOST_HZ = 1000
 
 
@@ -38,14 +38,15 @@ class PySpyStacks:
     """Samples the call stacks of all threads; see the module for how.
 
     Options: `rate_hz` samples per second and thread; `window_s` length of one py-spy run, and
-    so the most that a recorder that is killed can lose; `dump_every_s` distance of the
-    snapshots (9 ms of CPU each) that tell thread names, who runs and who holds the GIL.
+    so the most that a recorder that is killed can lose; `dump_every_s` distance of the snapshots
+    that tell thread names, who runs and who holds the GIL: each is a py-spy that has to find its way
+    in the target anew, 20 ms of CPU time.
     """
 
     name: str = "pyspy_stacks"
     group: str = "cpu"
     writes: tuple[str, ...] = ("cpu_samples",)
-    options: Mapping[str, Any] = field(default_factory=lambda: {"rate_hz": 100, "window_s": 10.0, "dump_every_s": 0.5})
+    options: Mapping[str, Any] = field(default_factory=lambda: {"rate_hz": 100, "window_s": 10.0, "dump_every_s": 2.0})
 
     def problem(self, target: Target) -> Exception | None:
         """Return why py-spy cannot sample the target, or None; touches nothing."""
