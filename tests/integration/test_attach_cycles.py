@@ -11,7 +11,16 @@ import pytest
 
 from perfkit.attach.session import Session
 from perfkit.attach.target import tracer_of
-from tests.attach_targets import PROGRAMS, eventually, every_version, interpreter, is_untouched, running, same_version
+from tests.attach_targets import (
+    PROGRAMS,
+    eventually,
+    every_version,
+    gunicorn_alone,
+    interpreter,
+    is_untouched,
+    running,
+    same_version,
+)
 
 pytestmark = pytest.mark.attach
 
@@ -39,6 +48,17 @@ def test_a_uvloop_that_has_nothing_to_do_is_entered() -> None:
             with Session.open(target.target) as session:
                 session.start("echo")
         assert eventually(lambda: is_untouched(target, before))
+
+
+@every_version
+def test_a_worker_of_gunicorn_is_entered_and_left_as_it_was(version: str, tmp_path: Path) -> None:
+    with running("states.py", "gunicorn", str(gunicorn_alone(tmp_path)), python=interpreter(version)) as target:
+        before = target.look()
+        for _cycle in range(_CYCLES):
+            with Session.open(target.target) as session:
+                session.start("echo")
+                assert session.stopped_ns < _LONGEST_STOP_NS
+        assert eventually(lambda: is_untouched(target, before)), (before, target.look())
 
 
 @every_version
