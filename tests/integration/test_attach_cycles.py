@@ -71,6 +71,25 @@ def test_a_thread_that_sleeps_alone_is_entered_at_once(version: str) -> None:
         assert tracer_of(target.target.pid) == 0
 
 
+def test_no_signal_handler_is_left_but_the_one_that_the_c_library_has_for_threads() -> None:
+    """The first thread of a process makes glibc handle signal 33, with which it changes users in all threads at once.
+
+    Source: SIGSETXID in https://sourceware.org/git/?p=glibc.git;f=nptl/pthread_create.c
+    """
+    with running("alone.py", python=same_version()) as target:
+        status = Path(f"/proc/{target.target.pid}/status")
+
+        def caught() -> int:
+            return int(status.read_text().partition("\nSigCgt:")[2].split()[0], 16)
+
+        before = caught()
+        for _cycle in range(_CYCLES):
+            with Session.open(target.target) as session:
+                session.start("echo")
+        assert caught() & ~before in (0, 1 << 32)
+        assert before & ~caught() == 0
+
+
 def test_a_recorder_killed_while_it_records_leaves_the_target_clean_within_two_seconds(tmp_path: Path) -> None:
     with running("states.py", "load", python=same_version()) as target:
         before = target.look()
