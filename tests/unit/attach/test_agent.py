@@ -62,7 +62,7 @@ def test_a_question_is_answered(recorder: Recorder) -> None:
     load(recorder)
     assert recorder.ask("start", "echo", options={"rows": 0})["value"] == {"rows": 0}
     assert recorder.ask("call", "echo", arguments={"a": 1})["value"] == {"a": 1}
-    assert recorder.ask("stop", "echo")["value"] == {"dropped": 0}
+    assert recorder.ask("stop", "echo")["value"] == {"emitted": 0, "dropped": 0}
 
 
 def test_an_error_is_an_answer(recorder: Recorder) -> None:
