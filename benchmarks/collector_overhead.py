@@ -37,7 +37,7 @@ from perfkit.scenarios import load as load_scenario
 CANDIDATES = ("gc_pauses", "python_memory", "loop_lag", "asyncio_tasks", "process_stats", "pyspy_stacks")
 ALWAYS_ON = ("cpu", "gc", "process")
 RATE_PER_S = 400.0
-SETTLE_S = 0.3
+SETTLE_S = 0.5
 THROUGHPUT_AT_LEAST = 0.97
 ADDED_P99_AT_MOST_MS = 10.0
 
@@ -100,13 +100,15 @@ def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, 
                 yield name, which, pair
 
 
-def at_saturation(running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float) -> Any:
+def at_saturation(
+    running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
+) -> Any:
     """Return `{name: [(with, without), ...]}` of what `saturate` says."""
     found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
     saturate(running.proxy_port, running.proxy_pid, window_s)
     for name, chosen, pair in pairs(rounds, sets):
         with recording(chosen):
-            time.sleep(SETTLE_S)
+            time.sleep(settle_s if chosen else SETTLE_S)
             found[name].setdefault(pair, {})[bool(chosen)] = saturate(running.proxy_port, running.proxy_pid, window_s)
     return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
 
@@ -157,6 +159,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
     parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
     parser.add_argument("--saturated", action="store_true", help="leave out the load at a fixed rate")
+    parser.add_argument(
+        "--settle", type=float, default=SETTLE_S, help="seconds from the start of collectors to a window"
+    )
     parser.add_argument("--only", nargs="*", default=None, help="names of collectors, gc or always_on")
     parser.add_argument("--out", type=Path, help="write every window as JSON")
     given = parser.parse_args()
@@ -181,7 +186,7 @@ def main() -> None:
         lab(scenario, Path(folder)) as running,
         attached(running.proxy_pid) as recording,
     ):
-        closed = at_saturation(running, recording, sets, rounds, window_s)
+        closed = at_saturation(running, recording, sets, rounds, window_s, given.settle)
         opened = {}
         if not given.saturated:
             opened = in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")

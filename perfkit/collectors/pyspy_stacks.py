@@ -30,6 +30,8 @@ _SPARE_S = 5
 _THREADS_EVERY_S = 0.2
 _FAILURES = 3
 _WAKE_S = 0.1
+_FIRST_DUMPS, _FIRST_DUMPS_EVERY_S = 10, 0.5
+"""The first snapshots are closer together: without any, where a thread waits and where it runs is a guess."""
 _MOST_HZ = 1000
 
 
@@ -210,6 +212,7 @@ def _watch_gil(recording: Recording, every_s: float, stop: threading.Event) -> N
     """Write a snapshot of all threads now and then: their names, their ids, who holds the GIL."""
     try:
         with (recording.raw / "dumps.ndjson").open("w", encoding="utf-8") as file:
+            taken = 0
             while recording.target.is_alive():
                 began_ns = time.monotonic_ns()
                 threads = pyspy.dump(recording.target.pid)
@@ -217,7 +220,8 @@ def _watch_gil(recording: Recording, every_s: float, stop: threading.Event) -> N
                     row = {"began_ns": began_ns, "ended_ns": time.monotonic_ns(), "threads": threads}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
-                if stop.wait(every_s):
+                taken += 1
+                if stop.wait(min(every_s, _FIRST_DUMPS_EVERY_S) if taken < _FIRST_DUMPS else every_s):
                     return
     except OSError as error:
         recording.say(f"thread names and GIL are not recorded any more: {error.strerror}")
