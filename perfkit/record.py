@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from perfkit.attach.target import Target, inspect
+from perfkit.attach.target import Target, inspect, inspect_any
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.profile import RECORDING, Profile, ProfileWriter
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
@@ -21,7 +21,8 @@ def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -
         ProfileError: the output folder cannot be used; nothing was touched.
     """
     progress = progress or Silent()
-    target = inspect(pid)
+    # Asked for by name, what looks from outside records any process; otherwise a process that is not Python is a slip.
+    target = inspect(pid) if settings.collect is None else inspect_any(pid)
     output = settings.output or default_output(target.program)
     _fetch(target, settings, progress)
     plan = plan_for(target, settings)

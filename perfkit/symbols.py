@@ -16,6 +16,10 @@ def content_hash(*parts: object) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big", signed=True)
 
 
+_MAX_LINE = 1 << 31
+"""What the column holds; the interpreter itself knows no longer files."""
+
+
 class Symbols:
     """Numbers frames, stacks and threads in the order they are first seen.
 
@@ -37,14 +41,20 @@ class Symbols:
         raw = (function, file, line)
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
-        path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
-        place = (function, path, line or None, kind or found)
+        path, found = (None, "synthetic") if file is None else self.clean(file)
+        # A sampler that does not stop the target may read a line number while it changes.
+        line = line if line and 0 < line < _MAX_LINE else None
+        place = (function, path, line, kind or found)
         number = self._frames.setdefault(place, len(self._frames))
         if number == len(self._places):
             self._places.append(place)
         if kind is None:
             self._raw_frames[raw] = number
         return number
+
+    def clean(self, file: str) -> tuple[str, str]:
+        """Return path and kind of a source file as frames have them."""
+        return clean_path(file, self._roots)
 
     def place(self, frame_id: int) -> tuple[str, str | None, str]:
         """Return function, cleaned path and kind of a frame."""

@@ -6,16 +6,21 @@ table is empty: it returns one sentence that says what was not recorded.
 
 from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
+from perfkit.views.dominator_tree import dominator_tree
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
 from perfkit.views.growing_containers import growing_containers
+from perfkit.views.growing_paths import growing_paths
 from perfkit.views.growing_types import growing_types
 from perfkit.views.heap_over_time import heap_over_time
 from perfkit.views.key_numbers import key_numbers
 from perfkit.views.latency_over_time import latency_over_time
+from perfkit.views.leak_unit import leak_unit
+from perfkit.views.memory_ledger import memory_ledger
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
 from perfkit.views.recording_quality import recording_quality
+from perfkit.views.retaining_path import retaining_path
 from perfkit.views.survivor_flame_graph import survivor_flame_graph
 from perfkit.views.survivors_by_stack import survivors_by_stack
 from perfkit.views.throughput_over_time import throughput_over_time
@@ -24,17 +29,22 @@ from perfkit.views.verdict import verdict
 __all__ = [
     "cpu_flame_graph",
     "cpu_over_time",
+    "dominator_tree",
     "environment",
     "flame_graph",
     "growing_containers",
+    "growing_paths",
     "growing_types",
     "heap_over_time",
     "key_numbers",
     "latency_over_time",
+    "leak_unit",
+    "memory_ledger",
     "memory_over_time",
     "next_steps",
     "open_questions",
     "recording_quality",
+    "retaining_path",
     "survivor_flame_graph",
     "survivors_by_stack",
     "throughput_over_time",
