@@ -104,7 +104,11 @@ def _masked_path(path: str) -> str:
 
     >>> _masked_path("/srv/spool/job-17/part-0003.bin"), _masked_path("/tmp/tmpk3qx_9ab")
     ('job-#/part-#.bin', 'tmp/tmp#')
+    >>> _masked_path("/proc/4242/status")
+    '/proc/#/status'
     """
+    if path.startswith(("/proc/", "/sys/", "/dev/")):
+        return masked(path)
     return masked(_TEMPORARY.sub("tmp0", clean_path(path)[0]))
 
 
