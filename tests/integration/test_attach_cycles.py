@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from perfkit.attach.session import Session
 from perfkit.attach.target import tracer_of
 from tests.attach_targets import (
     PROGRAMS,
+    Running,
     eventually,
     every_version,
     gunicorn_alone,
@@ -90,21 +93,28 @@ def test_no_signal_handler_is_left_but_the_one_that_the_c_library_has_for_thread
         assert before & ~caught() == 0
 
 
+@contextmanager
+def recorder_of(target: Running, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Yield a recorder with everything that runs inside of a target; it is killed at the end."""
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAMS / "recorder.py"), str(target.target.pid), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    ) as recorder:
+        yield recorder
+        recorder.kill()
+
+
 def test_a_recorder_killed_while_it_records_leaves_the_target_clean_within_two_seconds(tmp_path: Path) -> None:
     with running("states.py", "load", python=same_version()) as target:
         before = target.look()
-        recorder = subprocess.Popen(
-            [sys.executable, str(PROGRAMS / "recorder.py"), str(target.target.pid), str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )
-        assert recorder.stdout is not None
-        assert recorder.stdout.readline() == "recording\n"
-        assert target.look() != before
-        recorder.kill()
-        recorder.wait()
-        recorder.stdout.close()
+        with recorder_of(target, tmp_path / "raw") as recorder:
+            assert recorder.stdout is not None
+            assert recorder.stdout.readline() == "recording\n"
+            assert target.look() != before
         assert eventually(lambda: is_untouched(target, before, memray=True)), target.look()
 
 
@@ -112,16 +122,23 @@ def test_a_recorder_killed_at_any_moment_of_attaching_does_no_harm(tmp_path: Pat
     with running("states.py", "asyncio_idle", python=same_version()) as target:
         before = target.look()
         for attempt in range(8):
-            folder = tmp_path / str(attempt)
-            folder.mkdir()
-            recorder = subprocess.Popen(
-                [sys.executable, str(PROGRAMS / "recorder.py"), str(target.target.pid), str(folder)],
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            )
-            time.sleep(0.12 + 0.04 * attempt)  # not for readiness: to hit another moment each time
-            recorder.kill()
-            recorder.wait()
+            with recorder_of(target, tmp_path / str(attempt)):
+                time.sleep(0.12 + 0.04 * attempt)  # not for readiness: to hit another moment each time
+        assert eventually(lambda: is_untouched(target, before, memray=True), within_s=3.0), (before, target.look())
+
+
+def test_a_recorder_killed_at_any_moment_of_stopping_does_no_harm(tmp_path: Path) -> None:
+    with running("states.py", "asyncio_idle", python=same_version()) as target:
+        before = target.look()
+        for attempt in range(5):
+            with recorder_of(target, tmp_path / str(attempt)) as recorder:
+                assert recorder.stdin is not None
+                assert recorder.stdout is not None
+                assert recorder.stdout.readline() == "recording\n"
+                recorder.stdin.write("stop\n")
+                recorder.stdin.flush()
+                assert recorder.stdout.readline() == "stopping\n"
+                time.sleep(0.005 * attempt**2)  # as above
         assert eventually(lambda: is_untouched(target, before, memray=True), within_s=3.0), (before, target.look())
 
 
