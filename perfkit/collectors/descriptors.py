@@ -76,6 +76,7 @@ class Descriptors:
             "until_ns": times[-1] if times else 0,
             "taken": len(readings),
             "lost": 0,
+            "cost_ns": 0,  # nothing runs in the target
         }
         return {
             "descriptors": DESCRIPTORS.from_rows(rows),
