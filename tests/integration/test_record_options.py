@@ -36,10 +36,9 @@ def cost_s(profile: Profile) -> float:
 def test_a_recording_keeps_to_its_budget_and_says_what_it_cost(tmp_path: Path) -> None:
     progress = Listener()
     with running("shop.py", "200000", python=same_version()) as target:
-        free = record_pid(target.target.pid, Settings(tmp_path / "free", 12.0, ("objects", "gc")), progress)
-        held = record_pid(
-            target.target.pid, Settings(tmp_path / "held", 12.0, ("objects", "gc"), budget=0.01), progress
-        )
+        collect = ("object_census", "python_threads", "gc")
+        free = record_pid(target.target.pid, Settings(tmp_path / "free", 12.0, collect), progress)
+        held = record_pid(target.target.pid, Settings(tmp_path / "held", 12.0, collect, budget=0.01), progress)
     assert cost_s(free) / free.duration_s > 0.02, "else the budget would not be tried"
     assert cost_s(held) < cost_s(free) / 2
     [summary] = [text for text in progress.said if text.startswith("Recording cost")]
@@ -50,7 +49,7 @@ def test_a_recording_keeps_to_its_budget_and_says_what_it_cost(tmp_path: Path) -
 def test_without_a_budget_nothing_is_slowed_down(tmp_path: Path) -> None:
     progress = Listener()
     with running("shop.py", python=same_version()) as target:
-        record_pid(target.target.pid, Settings(tmp_path / "p", 3.0, ("objects",)), progress)
+        record_pid(target.target.pid, Settings(tmp_path / "p", 3.0, ("object_census",)), progress)
     assert not any("budget" in text or "further apart" in text for text in progress.said)
 
 
