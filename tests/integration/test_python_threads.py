@@ -22,7 +22,7 @@ def newest(collected: Collected) -> list[dict[str, Any]]:
 def after(collected: Collected) -> list[dict[str, Any]]:
     """Return a reading that began after now."""
     began_ns = collected.clock.now_ns()
-    assert eventually(lambda: any(row["at_ns"] > began_ns for row in collected.rows("python_threads")))
+    assert eventually(lambda: any(row["at_ns"] > began_ns for row in collected.rows("python_threads")), within_s=10)
     return newest(collected)
 
 
