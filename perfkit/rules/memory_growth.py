@@ -19,6 +19,11 @@ _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
+_ENDS = re.compile(
+    r"_*(clear|close|reset|stop|shutdown|drain|tear_?down|exit|del|free|dispose|abort|invalidate)", re.IGNORECASE
+)
+"""Names of functions that empty what they belong to at its end: that they exist does not limit anything."""
+_HOW = {"bounds": "keeps it below a length", "expires": "removes what is too old", "evicts": "empties it"}
 _URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
 _REST_RATIO = 2.0
 """Growth of the process is not explained by its holders when it is more than this times theirs."""
@@ -203,7 +208,7 @@ class MemoryGrowth:
             )
         if held.limit_items is not None and held.last <= held.limit_items:
             return self._filling(evidence, held, rate, shared)
-        if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        if is_queue(held):
             return _finding(
                 evidence,
                 Verdict.FAIL,
@@ -213,7 +218,7 @@ class MemoryGrowth:
                 confidence=0.8,
                 **shared,
             )
-        if ends := held.places("bounds", "expires"):
+        if ends := limits_of(held):
             return self._bounded(evidence, held, rate, ends, shared)
         if _CAN_BE_BOUNDED.search(held.type):
             return _finding(
@@ -265,13 +270,13 @@ class MemoryGrowth:
         name, end = holder_name(held.owner, held.type), ends[0]
         ttl = next((place.ttl_s for place in ends if place.ttl_s), None)
         wait = 2 * ttl if ttl else 4 * evidence.window_s
-        how = "removes what is too old" if end.role == "expires" else "keeps it below a length"
         return _finding(
             evidence,
             Verdict.UNDECIDED,
             "filling",
-            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {how}, but did not in this recording",
-            "Nothing to do if that happens in time.",
+            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {_HOW[end.role]}, "
+            "but not in this recording",
+            f"Nothing to do if {place_text(end)} does so in time.",
             needs=(f"a recording of {seconds_text(max(wait, 60))}, to see whether it stops",),
             confidence=0.7,
             **shared,
@@ -439,6 +444,31 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
     size = {each.type: each.bytes_per_s / each.objects_per_s.estimate for each in evidence.types if each.bytes_per_s}
     guess = held.items_per_s.estimate * max(size.get(held.item_type or "", 0.0), 56.0)
     return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
+
+
+def is_queue(held: ContainerGrowth) -> bool:
+    """Whether a container is filled and emptied by different functions, oldest first, or is called a queue."""
+    if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        return True
+    fill = {place.function for place in held.places("inserts")}
+    takes = [place for place in held.places("evicts") if place.has_run is not False and place.function not in fill]
+    return held.type.endswith("deque") and bool(fill) and bool(takes) and not held.places("bounds")
+
+
+def limits_of(held: ContainerGrowth) -> list[CodePlace]:
+    """Return the lines that could end the growth of a container by themselves, the surest first.
+
+    Those that compare its length or the age of its entries, unless they are known never to have
+    run; those that empty it, where they have run, or where that is not known and their name
+    does not say that they do so at the end of everything.
+    """
+    bounds = [place for place in held.places("bounds") if place.has_run is not False and not place.limit_items]
+    evicts = [
+        place
+        for place in held.places("evicts")
+        if place.has_run or (place.has_run is None and not _ENDS.match(place.function.rpartition(".")[2]))
+    ]
+    return [*bounds, *held.places("expires"), *evicts]
 
 
 def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
