@@ -89,6 +89,7 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
     metavar="PERCENT",
     help="Share of the target's time that recording may cost it, such as 2%.  [default: what it takes]",
 )
+@click.option("--fetch", is_flag=True, help="Download what the target's interpreter lacks (memray for its version).")
 @click.option(
     "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
 )
@@ -104,6 +105,7 @@ def record(
     children: bool,
     output: Path | None,
     budget: str | None,
+    fetch: bool,
     settings_: tuple[str, ...],
     keep_raw: bool,
     quiet: bool,
@@ -132,6 +134,7 @@ def record(
         children=children,
         keep_raw=keep_raw,
         budget=verbs.parse_share(budget) if budget else None,
+        fetch=fetch,
         options=_options(settings_),
     )
     progress = TerminalProgress(quiet=quiet)
