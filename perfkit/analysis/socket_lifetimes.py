@@ -2,7 +2,7 @@
 
 A connection's *exchanges* are the smaller of its segments with data in either direction: for small
 requests and answers the number of requests, otherwise an upper bound of it, so that churn is
-never made out of large bodies.
+never made out of large bodies. Where segments are large in both directions it is not known.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +15,8 @@ from perfkit.profile import Profile
 
 TIME_WAIT_S = 60.0
 """How long Linux keeps the port of the side that closed first. Source: TCP_TIMEWAIT_LEN in include/net/tcp.h"""
+_FULL_BYTES = 1_200
+"""Segments of so many bytes on average are parts of bodies: an Ethernet frame takes 1,448."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def socket_window(profile: Profile, pid: int) -> Window | None:
         return None
     row = rows.iloc[0]
     note = row["note"] if isinstance(row["note"], str) else None
-    return Window(row["from_ns"] / 1e9, row["until_ns"] / 1e9, note)
+    return Window(int(row["from_ns"]) / 1e9, int(row["until_ns"]) / 1e9, note)
 
 
 def connections(profile: Profile, pid: int) -> list[Connection]:
@@ -104,7 +106,7 @@ def connections(profile: Profile, pid: int) -> list[Connection]:
                 None if death is None else _middle_s(death),
                 None if death is None else death["closer"],
                 None if death is None or death["idle_ns"] is None else death["idle_ns"] / 1e9,
-                _smaller(_grown(before, after, "segments_out"), _grown(before, after, "segments_in")),
+                _exchanges(before, after),
                 _grown(before, after, "sent_bytes"),
                 _grown(before, after, "received_bytes"),
                 start["owner"],
@@ -119,7 +121,7 @@ class Churn:
 
     `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
     share of tenths of the recording in which at least one was opened. `single` is what the
-    least used tenth carried, `reused` how many carried three exchanges more than that.
+    least used tenth carried, `reused` how many carried two exchanges more than that.
     """
 
     peer: str
@@ -170,7 +172,7 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
                 len(busy) / (bins - 1),
                 sum(c.exchanges or 0 for c in counted),
                 single,
-                sum(1 for c in counted if c.exchanges is not None and c.exchanges >= single + 3),
+                sum(1 for c in counted if c.exchanges is not None and c.exchanges >= single + 2),
                 sum(1 for c in ended if c.closer == "local"),
                 sum(1 for c in ended if c.closer == "peer"),
                 median(ages) if ages else None,
@@ -309,9 +311,16 @@ def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | No
     return max(0, int(after[name]) - int(before.get(name) or 0))
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
-    """Return the smaller of two counts, None where one is not known."""
-    return None if one is None or other is None else min(one, other)
+def _exchanges(before: dict[str, Any], after: dict[str, Any]) -> int | None:
+    """Return the exchanges of a connection, None where they are not known."""
+    sent, received, out, into = (
+        _grown(before, after, name) for name in ("sent_bytes", "received_bytes", "segments_out", "segments_in")
+    )
+    if sent is None or received is None or out is None or into is None:
+        return None
+    fewest = min(out, into)
+    bodies = fewest > 1 and sent / out >= _FULL_BYTES and received / into >= _FULL_BYTES
+    return None if bodies else fewest
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -122,7 +122,7 @@ class _Decoder:
             if life is None:
                 first = len(self.dumps) <= 1
                 earliest = at_ns if first else self._before(at_ns)
-                owner = "descriptor" if each.inode else "port" if each.local_port in self.ports else "peer"
+                owner = "port" if each.local_port in self.ports else "peer"
                 life = _Life(each, owner, at_ns, earliest, "found" if first else "birth")
                 self.lives[each.cookie] = life
             elif life.died_ns is not None and life.died_by == "dump" and (each.inode or not life.message.inode):
@@ -133,7 +133,7 @@ class _Decoder:
             had_inode = life.message.inode
             life.data_at_ns = _last_data_ns(each, at_ns) if each.info else life.data_at_ns
             life.message = each
-            if each.inode:
+            if each.inode in self.descriptors:
                 life.owner = "descriptor"
             if not each.inode and (had_inode or life.owner == "peer"):
                 self._die(life, at_ns, self._before(at_ns), "dump")  # the process let go of it
