@@ -1,8 +1,10 @@
 """What does the life of each connection look like: in use, idle, closed by the peer?"""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from perfkit.analysis.socket_lifetimes import Connection, connections, rows_of, socket_window
+from perfkit.analysis.socket_states import reading_moments
 from perfkit.profile import Profile
 from perfkit.units import count_text
 from perfkit.views.charts import present, time_unit, time_x
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 IN_USE, IDLE, PEER_CLOSED, CLOSING = "in use", "idle", "closed by the peer only", "opening or closing"
 _COLORS = {IN_USE: "#2f6fb7", IDLE: "#9fb6cf", PEER_CLOSED: "#c9374a", CLOSING: "#a3862a"}
 _STILL_USED_S = 1.5
-"""Readings of a connection in use are this far apart at most: the collector stores one a second."""
+"""Readings of a connection in use are this far apart, where there are enough: the collector stores one a second."""
 _MOST_BARS = 4_000
 
 
@@ -44,6 +46,12 @@ def connection_timeline(
     rows: dict[int, list[dict[str, Any]]] = {}
     for row in rows_of(profile, "sockets", pid):
         rows.setdefault(row["cookie"], []).append(row)
+    for row in rows_of(profile, "socket_events", pid):
+        if row["event"] == "death" and row["cookie"] in rows:
+            rows[row["cookie"]].append(row | {"state": "dead"})
+    moments = reading_moments(profile, pid)
+    steps = sorted(after - before for before, after in pairwise(moments))
+    used_s = max(_STILL_USED_S, 1.5 * steps[len(steps) * 9 // 10]) if steps else _STILL_USED_S
     per, time_title = time_unit(profile.duration_s)
     names = {c.cookie: f"{c.local.rpartition(':')[2]} → {c.peer}" for c in chosen}
     bars = [
@@ -55,7 +63,7 @@ def connection_timeline(
             "closer": c.closer or "unknown",
         }
         for c in chosen
-        for from_s, until_s, what in bars_of(c, rows.get(c.cookie, []), window.until_s)
+        for from_s, until_s, what in bars_of(c, rows.get(c.cookie, []), window.until_s, used_s)
     ][:_MOST_BARS]
     order = [f"{names[c.cookie]} #{c.cookie}" for c in chosen]
     shown = [what for what in _COLORS if any(bar["what"] == what for bar in bars)]
@@ -86,13 +94,16 @@ def connection_timeline(
     return present(chart, "The life of each connection", subtitle, height=max(80, 16 * len(chosen)))
 
 
-def bars_of(connection: Connection, rows: list[dict[str, Any]], until_s: float) -> list[tuple[float, float, str]]:
+def bars_of(
+    connection: Connection, rows: list[dict[str, Any]], until_s: float, used_s: float = _STILL_USED_S
+) -> list[tuple[float, float, str]]:
     """Return `(from, until, what)` of one connection, in seconds, without a gap; equal neighbours are one.
 
     Args:
         connection: the connection.
-        rows: its rows of the table sockets, in time order.
+        rows: its rows of the table sockets, in time order, and its death as the last one, with the state dead.
         until_s: end of what was recorded.
+        used_s: longest time between two readings of a connection in use.
     """
     end_s = until_s if connection.died_s is None else connection.died_s
     if not rows:  # it was in no reading: all that is known is that it lived
@@ -101,10 +112,12 @@ def bars_of(connection: Connection, rows: list[dict[str, Any]], until_s: float) 
     found: list[tuple[float, float, str]] = []
     start_s = rows[0]["at_ns"] / 1e9 if connection.born_s is None else connection.born_s
     for row, after in zip(rows, [*rows[1:], None], strict=True):
+        if row["state"] == "dead":
+            break
         stop_s = end_s if after is None else after["at_ns"] / 1e9
         if stop_s < start_s:
             continue
-        for from_s, upto_s, what in _parts(row, after, start_s, stop_s):
+        for from_s, upto_s, what in _parts(row, after, start_s, stop_s, used_s):
             if found and found[-1][2] == what:
                 found[-1] = (found[-1][0], upto_s, what)
             elif upto_s > from_s or after is None:
@@ -114,14 +127,14 @@ def bars_of(connection: Connection, rows: list[dict[str, Any]], until_s: float) 
 
 
 def _parts(
-    row: dict[str, Any], after: dict[str, Any] | None, start_s: float, stop_s: float
+    row: dict[str, Any], after: dict[str, Any] | None, start_s: float, stop_s: float, used_s: float
 ) -> list[tuple[float, float, str]]:
     """Return what a connection did between two of its rows."""
     if row["state"] == "close_wait":
         return [(start_s, stop_s, PEER_CLOSED)]
     if row["state"] != "established":
         return [(start_s, stop_s, CLOSING)]
-    if after is not None and stop_s - start_s <= _STILL_USED_S and _bytes(after) > _bytes(row):
+    if after is not None and stop_s - start_s <= used_s and _bytes(after) > _bytes(row):
         return [(start_s, stop_s, IN_USE)]
     fresh = row["last_received_ns"] is not None and min(row["last_received_ns"], row["last_sent_ns"]) < 1e9
     used_until_s = min(stop_s, start_s + (0.2 if fresh else 0.0))

@@ -1,10 +1,11 @@
 """How many sockets does the process have, in which states, towards whom?"""
 
+from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from perfkit.analysis.socket_lifetimes import coverage, socket_window
-from perfkit.analysis.socket_states import Spell, spells
+from perfkit.analysis.socket_states import Spell, reading_moments, spells
 from perfkit.profile import Profile
 from perfkit.units import count_text, percent_text
 from perfkit.views.charts import present, time_unit, time_x
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 MOMENTS = 300
-"""Points across; with the most series below Altair's 5,000 rows."""
+"""Most readings that are drawn, evenly chosen: with the most series below Altair's 5,000 rows."""
 _MOST_SERIES = 8
 OTHERS = "other states"
 
@@ -39,22 +40,22 @@ def sockets_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Chart
     for spell in found:
         longest[_series(spell)] += max(1, round(spell.length_s * 1000))
     kept = [name for name, _ in longest.most_common(_MOST_SERIES)]
-    step_s = max(window.length_s / MOMENTS, 1e-3)
-    counts = {name: [0] * (MOMENTS + 1) for name in (*kept, OTHERS)}
+    moments = reading_moments(profile, pid)
+    moments = [*moments[:: -(-len(moments) // MOMENTS)], window.until_s]
+    counts = {name: [0] * len(moments) for name in (*kept, OTHERS)}
     for spell in found:
         series = counts[name if (name := _series(spell)) in kept else OTHERS]
-        first = max(0, int((spell.from_s - window.from_s) / step_s))
-        last = min(MOMENTS, int((spell.until_s - window.from_s) / step_s))
-        for moment in range(first, last + (1 if spell.open_end else 0) or first + 1):
-            if moment <= MOMENTS:
-                series[moment] += 1
+        # A spell that ends with a reading is not in it any more, one that lasts is in all that follow.
+        last = len(moments) if spell.open_end else bisect_left(moments, spell.until_s)
+        for moment in range(bisect_left(moments, spell.from_s), last):
+            series[moment] += 1
     per, time_title = time_unit(profile.duration_s)
     shown = [name for name in (*sorted(kept), OTHERS) if any(counts[name])]
     data = pd.DataFrame(
         [
-            {"at": round((window.from_s + moment * step_s) / per, 3), "sockets": number, "what": name}
+            {"at": round(at_s / per, 3), "sockets": number, "what": name}
             for name in shown
-            for moment, number in enumerate(counts[name])
+            for at_s, number in zip(moments, counts[name], strict=True)
         ]
     )
     chart = (
