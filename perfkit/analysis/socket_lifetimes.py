@@ -2,7 +2,8 @@
 
 A connection's *exchanges* are the smaller of its segments with data in either direction: for small
 requests and answers the number of requests, otherwise an upper bound of it, so that churn is
-never made out of large bodies. Where segments are large in both directions it is not known.
+never made out of large bodies. Its *turns* are the segments of a direction in which they are
+so small on average that no message can have been cut into several: at least so many messages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,8 @@ from perfkit.profile import Profile
 
 TIME_WAIT_S = 60.0
 """How long Linux keeps the port of the side that closed first. Source: TCP_TIMEWAIT_LEN in include/net/tcp.h"""
-_FULL_BYTES = 1_200
-"""Segments of so many bytes on average are parts of bodies: an Ethernet frame takes 1,448."""
+_CUT_BYTES = 700
+"""A message cut into segments of 1,448 bytes, which an Ethernet frame takes, fills them to 725 on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Connection:
     exchanges: int | None = None
     sent_bytes: int | None = None
     received_bytes: int | None = None
+    turns: int | None = None
     owner: str = "descriptor"
     born_within_s: float = 0.0
 
@@ -108,9 +110,7 @@ def connections(profile: Profile, pid: int) -> list[Connection]:
                 None if death is None else _middle_s(death),
                 None if death is None else death["closer"],
                 None if death is None or death["idle_ns"] is None else death["idle_ns"] / 1e9,
-                _exchanges(before, after),
-                _grown(before, after, "sent_bytes"),
-                _grown(before, after, "received_bytes"),
+                *_use(before, after),
                 start["owner"],
                 (start["at_ns"] - start["earliest_ns"]) / 1e9,
             )
@@ -123,8 +123,8 @@ class Churn:
     """What became of the connections to one peer.
 
     `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
-    share of tenths of the recording in which at least one was opened. `single` is what the
-    least used tenth carried, `reused` how many carried two exchanges more than that.
+    share of tenths of the recording in which at least one was opened. `single` are the turns of the
+    least used tenth, `reused` counts those with two turns more than that.
     """
 
     peer: str
@@ -156,7 +156,7 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
         busy = {int((c.born_s - window.from_s) / step_s) for c in born if c.born_s is not None}
         ended = [c for c in born if c.died_s is not None]
         ages = [c.age_s for c in ended if c.age_s is not None]
-        carried = sorted(c.exchanges for c in ended if c.exchanges is not None)
+        carried = sorted(c.turns for c in ended if c.turns is not None)
         single = carried[len(carried) // 10] if carried else 0
         sizes = [
             c.sent_bytes + c.received_bytes for c in ended if c.sent_bytes is not None and c.received_bytes is not None
@@ -171,7 +171,7 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
                 len(busy) / (bins - 1),
                 sum(c.exchanges or 0 for c in counted),
                 single,
-                sum(1 for c in counted if c.exchanges is not None and c.exchanges >= single + 2),
+                sum(1 for c in counted if c.turns is not None and c.turns >= single + 2),
                 sum(1 for c in ended if c.closer == "local"),
                 sum(1 for c in ended if c.closer == "peer"),
                 median(ages) if ages else None,
@@ -327,16 +327,15 @@ def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | No
     return max(0, int(after[name]) - int(before.get(name) or 0))
 
 
-def _exchanges(before: dict[str, Any], after: dict[str, Any]) -> int | None:
-    """Return the exchanges of a connection, None where they are not known."""
+def _use(before: dict[str, Any], after: dict[str, Any]) -> tuple[int | None, int | None, int | None, int | None]:
+    """Return the exchanges, bytes sent, bytes received and turns of a connection; None: not known."""
     sent, received, out, into = (
         _grown(before, after, name) for name in ("sent_bytes", "received_bytes", "segments_out", "segments_in")
     )
     if sent is None or received is None or out is None or into is None:
-        return None
-    fewest = min(out, into)
-    bodies = fewest > 1 and sent / out >= _FULL_BYTES and received / into >= _FULL_BYTES
-    return None if bodies else fewest
+        return None, sent, received, None
+    whole = [count for size, count in ((sent, out), (received, into)) if size < _CUT_BYTES * max(count, 1)]
+    return min(out, into), sent, received, min(whole, default=None)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
