@@ -100,7 +100,7 @@ def plan_for(target: Target, settings: Settings) -> Plan:
         if word not in names:
             raise UnknownName("collector", word, names)
     chosen, left_out, problems = [], [], []
-    for collector in sorted(known.values(), key=lambda c: (GROUPS.index(c.group), c.name)):
+    for collector in sorted(known.values(), key=_turn):
         if not _is_wanted(collector, settings.collect):
             continue
         problem = collector.problem(target)
@@ -115,6 +115,11 @@ def plan_for(target: Target, settings: Settings) -> Plan:
     if not any(collector.group != "process" for collector in chosen) and problems:
         raise problems[0]
     return Plan(target, tuple(chosen), tuple(left_out))
+
+
+def _turn(collector: Collector) -> tuple[bool, int, str]:
+    """Return when a collector's turn to start is; they stop the other way round."""
+    return not getattr(collector, "encloses", False), GROUPS.index(collector.group), collector.name
 
 
 def _is_wanted(collector: Collector, collect: tuple[str, ...] | None) -> bool:

@@ -317,10 +317,11 @@ CONTAINER_SIZES = Table(
         Column("rung", pa.int32(), "number of the census, from 0"),
         Column("container", pa.string(), "identity of the container within the process"),
         Column("type", pa.string(), "module.qualname of the container's type"),
-        _count("items", "its length"),
+        _count("items", "its length: items, or bytes of a bytearray or BytesIO"),
         Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
         Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
         _count("limit_items", "most it will hold: maxlen, maxsize or the like; NULL: none was found", nullable=True),
+        _count("inner_items", "sum of the lengths of the containers in it; NULL: not looked at", nullable=True),
     ),
     ("pid", "rung", "container"),
 )
@@ -346,6 +347,12 @@ CONTAINER_CODE = Table(
             pa.bool_(),
             "whether it surely is this container: in a method of its owner's class, or by a name that leads to it; "
             "false: an attribute of that name of an object that is not known",
+        ),
+        Column(
+            "has_run",
+            pa.bool_(),
+            "whether the line has run since the program began; NULL: cannot be seen (before 3.12, some lines)",
+            nullable=True,
         ),
     ),
     ("pid", "container", "role", "function", "line"),

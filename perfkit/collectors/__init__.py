@@ -66,7 +66,8 @@ class Collector(Protocol):
     `name` equals the module's. `group` is the word for `--collect` (cpu, heap, objects, gc,
     pools, sockets, process). `writes` names the tables it fills beside recording_quality.
     `options` are its settings with their defaults. One with a true `on_request` (absent in most)
-    runs only when `--collect` names it: it costs much, or few need it.
+    runs only when `--collect` names it: it costs much, or few need it. One with a true `encloses`
+    (absent in most) begins before all others and ends after them.
     """
 
     name: str

@@ -129,7 +129,7 @@ class ObjectCensus:
 def _look_at_code(session: Session, budget_s: float) -> None:
     """Have the probe look for the code that deals with the growing containers, and wait for it."""
     source = probe_bundle("bytecode", "code_objects", "code_match", "container_code")
-    until = time.monotonic() + _PATIENCE * budget_s + 2.0
+    until = time.monotonic() + _PATIENCE * budget_s + 5.0
     answer = session.call("census", source=source, budget_s=budget_s)
     while not answer["is_done"] and time.monotonic() < until:
         time.sleep(_POLL_S)
@@ -164,6 +164,7 @@ def _containers(rungs: list[dict[str, Any]], at_ns: Mapping[int, int], pid: int)
     """
     known: dict[str, dict[str, Any]] = {}
     lengths: dict[str, dict[int, int]] = {}
+    inner: dict[tuple[str, int], int | None] = {}
     for rung in rungs:
         last = rung["rung"]
         for row in rung["containers"]:
@@ -171,9 +172,12 @@ def _containers(rungs: list[dict[str, Any]], at_ns: Mapping[int, int], pid: int)
             about |= {name: row[name] for name in ("type", "item_type", "owner", "limit") if row[name] is not None}
             first = last - len(row["lengths"]) + 1
             lengths.setdefault(row["id"], {}).update(enumerate(row["lengths"], first))
+            sums = row.get("inner", [])
+            inner.update(((row["id"], number), each) for number, each in enumerate(sums, last - len(sums) + 1))
     return [
         {"pid": pid, "at_ns": at_ns[rung], "rung": rung, "container": name, "type": about["type"], "items": items,
-         "item_type": about.get("item_type"), "owner": about.get("owner"), "limit_items": about.get("limit")}
+         "item_type": about.get("item_type"), "owner": about.get("owner"), "limit_items": about.get("limit"),
+         "inner_items": inner.get((name, rung))}
         for name, about in known.items()
         for rung, items in lengths[name].items()
         if rung in at_ns

@@ -12,6 +12,7 @@ import sys
 import time
 from _thread import get_ident
 from collections import Counter, OrderedDict, defaultdict, deque
+from io import BytesIO
 from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
@@ -47,10 +48,23 @@ _NAMES = frozenset({"limit", "capacity", "bound", "cache_size", "size_limit", "i
 )
 """How limits of a container are called. Not max_age, max_bytes, max_retries: those count something else."""
 
-_ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...))))
+_ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), range, type(...))))
 _LENGTHS: dict[type, Callable[[Any], int]] = {
     dict: dict.__len__, list: list.__len__, set: set.__len__, deque: deque.__len__, OrderedDict: OrderedDict.__len__,
+    bytearray: bytearray.__len__,
 }  # fmt: skip
+_OTHER_LENGTHS = {"array.array": "__len__", "_queue.SimpleQueue": "qsize"}
+"""Methods of types that need not be loaded."""
+_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO"})
+_MIN_BYTES = 16_384
+_MAX_HELD_BYTES = 32 << 20
+"""What we hold of bytearrays until the next rung shows whether they grow: the target may want to let go of them."""
+_BYTES_PER_ITEM = 64
+"""What weighs as much as an item where containers of bytes are ranked among others."""
+_INNER = frozenset({dict, list, set, deque, OrderedDict})
+_MAX_INNER_EACH = 20_000
+_MAX_INNER = 200_000
+"""Items of containers whose own lengths are added up, per container and rung: 50 ns each."""
 
 
 def type_name(kind: type) -> str:
@@ -62,6 +76,14 @@ def type_name(kind: type) -> str:
         return str(type.__dict__["__name__"].__get__(kind))
 
 
+def _position(file: Any) -> int:
+    """Return where a file in memory will be written next; 0 when it is closed."""
+    try:
+        return int(BytesIO.tell(file))
+    except ValueError:
+        return 0
+
+
 def _size_bytes(objects: list[Any]) -> int:
     """Return the sum of the shallow sizes of some objects."""
     return sum(map(sys.getsizeof, objects, repeat(0)))
@@ -70,7 +92,7 @@ def _size_bytes(objects: list[Any]) -> int:
 class Kind:
     """What the census needs to know of a type."""
 
-    __slots__ = ("is_module", "is_sized", "length", "name", "own", "size_bytes")
+    __slots__ = ("is_module", "is_sized", "least", "length", "name", "own", "size_bytes")
 
     def __init__(self, example: Any) -> None:
         kind = type(example)
@@ -81,6 +103,13 @@ class Kind:
         self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
         if self.name == "functools._lru_cache_wrapper":
             self.length = lambda cached: cached.cache_info().currsize
+        for base in mro if self.length is None else ():
+            if base is BytesIO:
+                # Not the length of a view of its buffer: while there is one, nobody can write.
+                self.length = _position
+            elif method := _OTHER_LENGTHS.get(type_name(base)):
+                self.length = base.__dict__[method]
+        self.least = _MIN_BYTES if self.name in _OF_BYTES else _MIN_ITEMS
         # Sizes differ within a type only where it says so itself; its own Python code is not run.
         sizer = next(base.__dict__["__sizeof__"] for base in mro if "__sizeof__" in base.__dict__)
         self.is_sized = sizer is not object.__dict__["__sizeof__"] and type(sizer).__name__ == "method_descriptor"
@@ -103,11 +132,13 @@ class Recorder:
         self._followed: dict[int, None] = {}
         self._owners: dict[int, tuple[str, int | None]] = {}
         self._ways: dict[int, tuple[str, list[int]]] = {}
+        self._inner: dict[int, tuple[int, list[int | None]]] = {}
+        self._bytes: set[int] = set()
         self._is_ending = False
-        self._is_looking = False
-        self._is_counting = False
+        self._is_looking = self._is_counting = False
         self._searched: Counter[int] = Counter()
-        self._untracked: dict[int, dict[Any, Any]] = {}
+        self._untracked: dict[int, Any] = {}
+        self._may_hold_bytes = 0
         self._longest_ns = 0
         self._rungs = 0
         self._collect_ns = 0
@@ -168,6 +199,9 @@ class Recorder:
             roots = list(chain.from_iterable(_roots())) if growing else []
             for number in growing[:_MAX_LOOKED_AT]:
                 if path := _path(number, *self._ways[number], roots):
+                    if self._history[number][-1] <= self._first[number][1]:
+                        # What grows is in it.
+                        path += [("dict value", each) for each in _newest(path[-1][1])[:1] if type(each) in _INNER]
                     wanted.append((self._identity(number), path))
                 yield _PAUSE_S
             roots.clear()
@@ -218,6 +252,7 @@ class Recorder:
         # Dicts that hold only strings, numbers and the like are not tracked: they are found as
         # what others refer to, which costs twice as much, so not at each rung.
         look_for_untracked = sys.version_info < (3, 14) and self._rungs % 3 == 0
+        self._may_hold_bytes = _MAX_HELD_BYTES
         size = 4096
         while objects:
             began_slice_ns = time.thread_time_ns()
@@ -233,7 +268,9 @@ class Recorder:
         self._leave_out_own(own, counts, sizes, large)
         self._look_at_untracked(large)
         yield 0.0
-        self._follow(large)
+        inner: dict[int, int] = {}
+        yield from self._measure_inner(large, inner)
+        self._follow(large, inner)
         yield from self._find_owners(large, total)
         rows = self._rows(large)
         types = [
@@ -312,11 +349,11 @@ class Recorder:
                 kind = kinds[type_] = Kind(objects[0])
             counts[type_] += len(objects)
             if (length := kind.length) is not None:
-                long = [each for each in objects if length(each) >= _MIN_ITEMS]
+                long = [each for each in objects if length(each) >= kind.least]
                 large.update([(id(each), (each, length(each))) for each in long])
                 if kind.is_sized and long:
                     sizes[type_] = sizes.get(type_, 0) + _size_bytes(long)
-                    objects = [each for each in objects if length(each) < _MIN_ITEMS]  # noqa: PLW2901
+                    objects = [each for each in objects if length(each) < kind.least]  # noqa: PLW2901
             if kind.is_sized and objects:
                 some = objects[:: max(1, len(objects) // _SIZED)]
                 sizes[type_] = sizes.get(type_, 0) + _size_bytes(some) * len(objects) // len(some)
@@ -327,8 +364,14 @@ class Recorder:
             # Never of a module: up to 3.13 _asyncio's shows objects of its free list, which are
             # freed a second time when a list that holds them goes away, and the target crashes.
             for each in () if kinds[type_].is_module else gc.get_referents(*objects):
-                if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
-                    self._untracked[id(each)] = each
+                if type(each) is dict:
+                    if len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
+                        self._untracked[id(each)] = each
+                elif type(each) is bytearray and len(each) >= _MIN_BYTES:
+                    is_new = id(each) not in self._untracked
+                    if is_new and len(each) <= self._may_hold_bytes:
+                        self._may_hold_bytes -= len(each)
+                        self._untracked[id(each)] = each
 
     def _leave_out_own(
         self, own: list[Any], counts: Counter[type], sizes: dict[type, int], large: dict[int, tuple[Any, int]]
@@ -362,29 +405,56 @@ class Recorder:
                 waiting += gc.get_referents(each)
         return list(found.values())
 
-    def _follow(self, large: dict[int, tuple[Any, int]]) -> None:
+    def _measure_inner(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> Iterator[float]:
+        """Add up the lengths of the containers in each large container: they may grow while it does not."""
+        left, slice_ns = _MAX_INNER, time.thread_time_ns()
+        for number, (container, length) in large.items():
+            if length > min(left, _MAX_INNER_EACH) or not any(type(each) in _INNER for each in _newest(container)[:1]):
+                continue
+            left -= length
+            values = dict.values(container) if isinstance(container, dict) else container
+            inner[number] = sum([len(each) for each in list(values) if type(each) in _INNER])
+            if time.thread_time_ns() - slice_ns > _SLICE_NS:
+                yield _PAUSE_S
+                slice_ns = time.thread_time_ns()
+
+    def _follow(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> None:
         """Note the lengths of this rung and decide which containers are worth a row."""
         rung = self._rungs
         for number in [number for number in self._history if number not in large]:
             # Gone, or shorter than what we look at: another container may get its address.
             del self._history[number]
             del self._first[number]
+            self._inner.pop(number, None)
             self._followed.pop(number, None)
             self._owners.pop(number, None)
             self._ways.pop(number, None)
             self._searched.pop(number, None)
         for number, (_container, length) in large.items():
             self._first.setdefault(number, (rung, length))
-            self._history.setdefault(number, []).append(length)
+            lengths = self._history.setdefault(number, [])
+            lengths.append(length)
+            if number in inner or number in self._inner:
+                # As long as the lengths, with nothing where it was not looked at.
+                sums = self._inner.setdefault(number, (inner.get(number, 0), []))[1]
+                sums += [None] * (len(lengths) - 1 - len(sums))
+                sums.append(inner.get(number))
+        self._bytes = {number for number, (each, _length) in large.items() if type_name(type(each)) in _OF_BYTES}
         by_growth = sorted(large, key=lambda number: -self._growth(number))[: self._growing]
-        by_length = sorted(large, key=lambda number: -large[number][1])[: self._largest]
+        by_length = sorted(large, key=lambda number: -self._weight(number, large[number][1]))[: self._largest]
         for number in chain((each for each in by_growth if self._growth(each) > 0), by_length):
             if len(self._followed) < _MAX_FOLLOWED:
                 self._followed.setdefault(number)
 
     def _growth(self, number: int) -> int:
-        """Return by how many items a container has grown since it was first seen."""
-        return self._history[number][-1] - self._first[number][1]
+        """Return by how many items a container, or what is in it, has grown since it was first seen."""
+        own = self._weight(number, self._history[number][-1] - self._first[number][1])
+        first, sums = self._inner.get(number, (0, []))
+        return max(own, sums[-1] - first) if sums and sums[-1] is not None else own
+
+    def _weight(self, number: int, items: int) -> int:
+        """Return a number of items, or of bytes, as items."""
+        return items // _BYTES_PER_ITEM if number in self._bytes else items
 
     def _identity(self, number: int) -> str:
         """Return what a container is called: an address is used again by others, so with its first rung."""
@@ -397,17 +467,20 @@ class Recorder:
             container, _length = large[number]
             owner, limit = self._owners.get(number, (None, None))
             lengths = self._history[number]
+            _first, sums = self._inner.get(number, (0, []))
             rows.append(
                 {
                     "id": self._identity(number),
                     "type": type_name(type(container)),
                     "lengths": lengths[:],
+                    "inner": sums[:],
                     "item_type": _item_type(container),
                     "owner": owner,
                     "limit": _limit(container) or limit,
                 }
             )
             lengths[:-1] = []
+            sums[:-1] = []
         return rows
 
     def _find_owners(self, large: dict[int, tuple[Any, int]], total: int) -> Iterator[float]:

@@ -9,7 +9,7 @@ import builtins
 import sys
 from types import FunctionType
 
-from perfkit.probe.bytecode import name_of, nodes
+from perfkit.probe.bytecode import Effect, Reader, name_of, nodes, read
 from perfkit.probe.code_objects import (
     MISSING,
     Function,
@@ -31,6 +31,7 @@ from perfkit.probe.code_objects import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType
     from typing import Any
 
@@ -68,7 +69,8 @@ class Wanted:
         self.accessors: set[str] = set()
         self.measures: set[str] = set()
         self.predicates: dict[str, tuple[bool, float | None]] = {}
-        self.is_queue = type_name_of(self.owner).split(".")[0] in ("queue", "asyncio", "multiprocessing")
+        owners = (type_name_of(each).split(".")[0] for each in (self.owner, self.container))
+        self.is_queue = not {"queue", "_queue", "asyncio", "multiprocessing"}.isdisjoint(owners)
         self.is_default = member(type(self.container), "__missing__") is not MISSING
         if label.startswith(".") and self.is_named:
             of_class = is_class(self.owner)
@@ -96,6 +98,12 @@ class Wanted:
         if self.subclass is not None:
             methods = map(plain, members(self.subclass))
             found.update(id(each.__code__) for each in methods if type(each) is FunctionType)
+        if "__len__" in self.measures:
+            # len(self)
+            methods = map(plain, members(type(self.owner)))
+            found.update(
+                id(each.__code__) for each in methods if type(each) is FunctionType and "len" in each.__code__.co_names
+            )
         return found
 
 
@@ -301,6 +309,49 @@ class Match:
         return any(self.level(each) is not None for each in nodes(expression))
 
 
+def effects_of(function: Function) -> Reader:
+    """Return what a function does; each is read once."""
+    if function.reader is None:
+        known = effects_of(function.outer).known if function.outer is not None else {}
+        function.reader = read(function.code, known)
+    return function.reader  # type: ignore[no-any-return]
+
+
+def comparisons(function: Function) -> list[tuple[Effect, Any]]:
+    """Return `(effect, comparison)` of what a function compares as to which is more."""
+    if function.comparisons is None:
+        function.comparisons = [
+            (effect, each)
+            for effect in effects_of(function).effects
+            if effect.kind in ("test", "return", "store")
+            for each in nodes(effect.args if effect.kind == "store" else effect.what)
+            if each[0] == "op" and (each[1] in LESS or each[1] in MORE)
+        ]
+    return function.comparisons
+
+
+def timely(function: Function) -> list[tuple[Effect, Any]]:
+    """Return `(effect, expression)` of what a function asks about time."""
+    if function.timely is None:
+        function.timely = [
+            (effect, each) for effect, each in comparisons(function) if is_timely(each) and not _is_of_lengths(each)
+        ]
+        function.timely += [
+            (effect, effect.what)
+            for effect in effects_of(function).effects
+            if effect.kind == "test"
+            and effect.what
+            and effect.what[0] in ("call", "attr")
+            and is_like(effect.what, TIME_WORDS)
+        ]
+    return function.timely
+
+
+def _is_of_lengths(comparison: Any) -> bool:
+    """Whether a comparison is one of lengths, whatever the containers are called."""
+    return any(side and side[0] == "call" and name_of(side[1]) == "len" for side in comparison[2:4])
+
+
 def is_timely(expression: Any) -> bool:
     """Whether an expression speaks of time."""
     for each in nodes(expression):
@@ -324,10 +375,11 @@ def is_like(expression: Any, parts: tuple[str, ...]) -> bool:
     return isinstance(name, str) and any(part in name.lower() for part in parts)
 
 
-def note_aliases(wanted: list[Wanted]) -> None:
+def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
     """Note under which names modules know the containers."""
     named = {id(each.named): each for each in wanted if each.is_named}
     for module in list(sys.modules.values()):
+        yield
         if is_module(module):
             for name, value in namespace_of(module).items():
                 if id(value) in named and isinstance(name, str):

@@ -6,6 +6,7 @@ asks an object or a class for an attribute. Sent as source, in one piece with `c
 
 from __future__ import annotations
 
+import opcode
 import sys
 from types import ModuleType
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 CREATING = frozenset({"__new__", "__post_init__", "__setstate__", "__attrs_post_init__"})
 MISSING = object()
+_STEPS_BACK = 6
+_JUMPS = frozenset(opcode.hasjrel)
+_FIRST_INSTRUMENTED = 236
+_NEVER_RUN = 1 << 4 | 1
 _SPACE: Any = type.__dict__["__dict__"]
 _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 
@@ -23,13 +28,26 @@ _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 class Function:
     """A function, or code within one, with what its names stand for."""
 
-    __slots__ = ("code", "function", "is_inner", "name", "namespace", "outer", "owner", "reader")
+    __slots__ = (
+        "code",
+        "comparisons",
+        "function",
+        "is_inner",
+        "name",
+        "namespace",
+        "outer",
+        "owner",
+        "reader",
+        "timely",
+    )
 
     def __init__(self, code: CodeType, namespace: dict[str, Any], name: str, function: Any, outer: Any) -> None:
         self.code, self.namespace, self.name = code, namespace, name
         self.function: FunctionType | None = function
         self.outer: Function | None = outer
         self.reader: Any = None
+        self.comparisons: list[tuple[Any, Any]] | None = None
+        self.timely: list[tuple[Any, Any]] | None = None
         self.owner: Any = MISSING
 
     def class_(self) -> Any:
@@ -104,9 +122,18 @@ def type_name_of(each: Any) -> str:
         return ""
 
 
-def members(kind: Any) -> list[Any]:
+def getters(value: Any) -> list[Any]:
+    """Return the functions behind a property."""
+    if type(value) is property:
+        return [value.fget, value.fset, value.fdel]
+    if type_name_of(value) == "functools.cached_property":
+        return [value.func]
+    return []
+
+
+def members(kind: Any, *, inherited: bool = True) -> list[Any]:
     """Return what a class and those it derives from define."""
-    return [value for base in mro(kind) for value in list(_SPACE.__get__(base).values())]
+    return [value for base in (mro(kind) if inherited else (kind,)) for value in list(_SPACE.__get__(base).values())]
 
 
 def member(kind: Any, name: str) -> Any:
@@ -181,6 +208,31 @@ def relative(expression: Any, function: Function) -> Any:
     parts = package.split(".")
     parts = parts[: len(parts) - expression[2] + 1]
     return sys.modules.get(".".join([*parts, expression[1]] if expression[1] else parts), MISSING)
+
+
+def has_run(code: CodeType, offset: int) -> bool | None:
+    """Return whether an instruction has been run since the program began; None where that cannot be seen.
+
+    From 3.12 each instruction that can be specialised counts down from 1 (with a backoff of 1) to
+    when it is, in the code that is being run: what still stands there was never run. Others are
+    judged by one before them that nothing jumps away from.
+    Source: CPython 3.12 and 3.13, Include/internal/pycore_code.h, adaptive_counter_warmup
+    """
+    is_specialising = getattr(sys, "_is_gil_enabled", lambda: True)()
+    if sys.version_info[:2] not in ((3, 12), (3, 13)) or not is_specialising:
+        return None
+    plain, now = code.co_code, bytes(code._co_code_adaptive)  # type: ignore[attr-defined]
+    for step in range(_STEPS_BACK):
+        if offset < 0 or (step and plain[offset] in _JUMPS):
+            return None
+        if plain[offset] not in _JUMPS and plain[offset + 2 : offset + 3] == b"\0":
+            if now[offset] >= _FIRST_INSTRUMENTED:
+                return None
+            return now[offset] != plain[offset] or now[offset + 2] | now[offset + 3] << 8 != _NEVER_RUN
+        offset -= 2
+        while offset > 0 and not plain[offset]:
+            offset -= 2
+    return None
 
 
 def names_in(code: CodeType) -> tuple[str, ...]:

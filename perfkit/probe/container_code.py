@@ -12,11 +12,37 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from itertools import chain
 from types import CodeType, FunctionType
 
-from perfkit.probe.bytecode import name_of, nodes, read
-from perfkit.probe.code_match import LESS, MORE, TIME_WORDS, Match, Wanted, is_like, is_timely, note_aliases
-from perfkit.probe.code_objects import CREATING, Function, derives, has, is_class, is_ours, member, names_in
+from perfkit.probe.bytecode import Effect, name_of, nodes
+from perfkit.probe.code_match import (
+    LESS,
+    MORE,
+    Match,
+    Wanted,
+    comparisons,
+    effects_of,
+    is_like,
+    is_timely,
+    note_aliases,
+    timely,
+)
+from perfkit.probe.code_objects import (
+    CREATING,
+    Function,
+    derives,
+    getters,
+    has,
+    has_run,
+    is_class,
+    is_ours,
+    member,
+    members,
+    mro,
+    names_in,
+    plain,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +54,7 @@ _PAUSE_S = 0.006
 _PART = 8192
 _MAX_PER_CONTAINER = 200
 _MAX_ROWS = 40
+_SHORTEST_S = 1e-3
 _ROUNDS = 3
 
 _INSERTING = frozenset({"append", "appendleft", "add", "insert", "setdefault", "update", "extend", "extendleft",
@@ -53,6 +80,7 @@ class Look:
         self._budget_ns = budget_ns
         self._functions: list[Function] = []
         self._index: dict[str, list[Function]] = {}
+        self._variables: dict[str, list[Function]] = {}
         self._by_code: dict[int, Function] = {}
         self.rows: list[dict[str, Any]] = []
         self.note: str | None = None
@@ -60,10 +88,9 @@ class Look:
     def run(self, wanted: list[Wanted]) -> Iterator[float]:
         """Look, a slice at a time; yields how long to pause."""
         began_ns = slice_ns = time.thread_time_ns()
-        yield from self._collect()
-        note_aliases(wanted)
+        yield from self._list_functions()
         readings = [Reading(each, self) for each in wanted]
-        for _step in self._steps(readings):
+        for _step in chain(self._list_inner(), self._note_methods(wanted), note_aliases(wanted), self._steps(readings)):
             now_ns = time.thread_time_ns()
             if now_ns - began_ns > self._budget_ns:
                 self.note = "not all code that may deal with the growing containers was read"
@@ -75,53 +102,50 @@ class Look:
             self.rows += reading.rows()
         self._functions.clear()
         self._index.clear()
+        self._variables.clear()
         self._by_code.clear()
 
     def _steps(self, readings: list[Reading]) -> Iterator[None]:
         """Read the code, a function at a time."""
         for _round in range(_ROUNDS):
-            yield from self._find(set().union(*(each.wanted.names | each.wanted.measures for each in readings)))
+            names = (each.wanted.names | each.wanted.measures for each in readings)
+            variables = (each.wanted.free for each in readings)
+            yield from self._find(set().union(*names), set().union(*variables))
             for reading in readings:
                 yield from reading.learn()
         for reading in readings:
             yield from reading.conclude()
 
-    def _find(self, names: set[str]) -> Iterator[None]:
+    def _find(self, names: set[str], variables: set[str]) -> Iterator[None]:
         """Note which functions mention names that were not asked for yet."""
-        new = names - self._index.keys()
-        if "__len__" in new:
-            new.add("len")
-        for name in new:
-            self._index[name] = []
-        for count, function in enumerate(self._functions if new else ()):
+        names = names - self._index.keys()
+        variables = variables - self._variables.keys()
+        self._index |= {name: [] for name in names}
+        self._variables |= {name: [] for name in variables}
+        for count, function in enumerate(self._functions if names or variables else ()):
             code = function.code
-            for each in (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars):
-                if not new.isdisjoint(each):
-                    for name in new.intersection(each):
-                        self._index[name].append(function)
-            if not count % 512:
+            if not names.isdisjoint(code.co_names):
+                for name in names.intersection(code.co_names):
+                    self._index[name].append(function)
+            if variables:
+                for name in variables.intersection(code.co_varnames + code.co_freevars + code.co_cellvars):
+                    self._variables[name].append(function)
+            if not count % 256:
                 yield
 
     def mentions(self, wanted: Wanted) -> list[Function]:
         """Return the functions that mention a container, as far as its names were asked for."""
         found: dict[int, Function] = {}
-        for name in (*wanted.names, *wanted.measures):
-            for each in self._index.get("len" if name == "__len__" else name, ()):
-                found.setdefault(id(each.code), each)
+        named = [self._index.get(name, []) for name in (*wanted.names, *wanted.measures)]
+        for each in chain(*named, *(self._variables.get(name, []) for name in wanted.free)):
+            found.setdefault(id(each.code), each)
         for number in wanted.codes:
             if number in self._by_code:
                 found.setdefault(number, self._by_code[number])
         return list(found.values())
 
-    def effects_of(self, function: Function) -> Any:
-        """Return what a function does; each is read once."""
-        if function.reader is None:
-            known = self.effects_of(function.outer).known if function.outer is not None else {}
-            function.reader = read(function.code, known)
-        return function.reader
-
-    def _collect(self) -> Iterator[float]:
-        """List the target's functions."""
+    def _list_functions(self) -> Iterator[float]:
+        """List the target's functions, and what is being run."""
         kind = FunctionType
         seen = self._by_code
         objects = gc.get_objects()
@@ -143,7 +167,25 @@ class Look:
                     seen[id(code)] = Function(code, namespace, code.co_name, None, None)
                 each_frame = each_frame.f_back
         self._functions = list(seen.values())
-        for function in self._functions:
+
+    def _note_methods(self, wanted: list[Wanted]) -> Iterator[None]:
+        """Note the classes of the owners' methods, which their names tell only of classes of modules."""
+        for each in wanted:
+            for owner in (each.owner, each.container):
+                for base in mro(owner if is_class(owner) else type(owner)):
+                    for value in members(base, inherited=False):
+                        for method in (plain(value), *getters(value)):
+                            known = self._by_code.get(id(method.__code__)) if type(method) is FunctionType else None
+                            if known is not None:
+                                known.owner = base
+            yield
+
+    def _list_inner(self) -> Iterator[None]:
+        """List the functions within functions."""
+        seen = self._by_code
+        for count, function in enumerate(self._functions):
+            if not count % 256:
+                yield
             for constant in function.code.co_consts:
                 # Comprehensions and generator expressions are read where they are.
                 if type(constant) is CodeType and id(constant) not in seen:
@@ -177,7 +219,7 @@ class Reading:
     def conclude(self) -> Iterator[None]:
         """Read all of them for what they say."""
         for function in self._done.values():
-            Sentence(self, self._wanted, self._look, function).read()
+            Sentence(self, self._wanted, function).read()
             yield
 
     def _is_relevant(self, function: Function) -> bool:
@@ -200,7 +242,7 @@ class Reading:
         """Note further names: parameters it is passed as, attributes it is kept in, functions that return it."""
         match = Match(self._wanted, function)
         wanted = self._wanted
-        reader = self._look.effects_of(function)
+        reader = effects_of(function)
         for effect in reader.effects:
             if effect.kind == "store" and effect.what[0] == "attr" and effect.what[1] is not None:
                 if wanted.depth == 0 and effect.args[0] and match.level(effect.args[0]) == 0:
@@ -235,12 +277,17 @@ class Reading:
                         limit = match.number(effect.what[3] if is_left else effect.what[2])
                         wanted.predicates[function.code.co_name] = is_too_many, limit
 
-    def add(self, role: str, function: Function, line: int, is_sure: bool, **more: Any) -> None:
+    def add(self, role: str, function: Function, effect: Effect, is_sure: bool, **more: Any) -> None:
         """Note that a line plays a role."""
-        key = role, function.name, function.code.co_filename, line
-        row = self._found.setdefault(key, {"role": role, "function": function.name, "file": key[2], "line": line,
-                                           "limit_items": None, "ttl_s": None, "same_class": False})  # fmt: skip
+        key = role, function.name, function.code.co_filename, effect.line
+        ran = has_run(function.code, effect.offset)
+        row = self._found.setdefault(key, {"role": role, "function": function.name, "file": key[2], "line": key[3],
+                                           "limit_items": None, "ttl_s": None, "same_class": False,
+                                           "has_run": ran})  # fmt: skip
         row["same_class"] = row["same_class"] or is_sure
+        # A line may be there several times, as those of `finally` are.
+        if ran or row["has_run"] is False:
+            row["has_run"] = ran
         for name, value in more.items():
             if row[name] is None:
                 row[name] = value
@@ -264,10 +311,10 @@ class Reading:
 class Sentence:
     """What one function says of the container."""
 
-    def __init__(self, reading: Reading, wanted: Wanted, look: Look, function: Function) -> None:
-        self._reading, self._wanted, self._look, self._function = reading, wanted, look, function
+    def __init__(self, reading: Reading, wanted: Wanted, function: Function) -> None:
+        self._reading, self._wanted, self._function = reading, wanted, function
         self._match = Match(wanted, function)
-        self._reader = look.effects_of(function)
+        self._reader = effects_of(function)
         self._inserts: list[Any] = []
         self._removals: list[tuple[Any, bool, Any, bool]] = []
         self._is_bound = False
@@ -277,9 +324,9 @@ class Sentence:
         """Note what each of its effects means."""
         for effect in self._reader.effects:
             getattr(self, "_" + effect.kind)(effect)
-        comparisons = [*self._comparisons()]
-        self._bounds(comparisons)
-        self._take_out(comparisons)
+        if self._removals or self._inserts or not self._wanted.measures.isdisjoint(self._function.code.co_names):
+            self._bounds()
+            self._take_out()
         if self._match.is_other and not (self._inserts or self._removals):
             self._reading.is_another_s(self._function)
 
@@ -294,10 +341,12 @@ class Sentence:
         for each in nodes(effect.args):
             if each[0] == "op" and each[1] == "+" and is_timely(each):
                 self._reading.insert_ttl = self._reading.insert_ttl or self._ttl(each[2:4])
-        self._reading.add("inserts", self._function, effect.line, self._sure)
+        self._reading.add("inserts", self._function, effect, self._sure)
 
     def _remove(self, effect: Any, key: Any, *, is_any: bool = False) -> None:
         """Note a removal; `key` is what it is found by, if it is."""
+        if key is not None and key[0] == "const" and not is_any:
+            return  # one and the same each time: that limits nothing
         self._removals.append((effect, is_any, key, self._sure))
 
     def _call(self, effect: Any) -> None:
@@ -347,9 +396,9 @@ class Sentence:
                 later = name_of(effect.what) in _LATER
                 if later and effect.args:
                     ttl = self._match.number(effect.args[0])
-                    self._reading.add("expires", self._function, effect.line, self._sure, ttl_s=ttl)
+                    self._reading.add("expires", self._function, effect, self._sure, ttl_s=ttl)
                 role = "evicts" if argument[2] in _ANY else "removes"
-                self._reading.add(role, self._function, effect.line, self._sure)
+                self._reading.add(role, self._function, effect, self._sure)
 
     def _store_item(self, effect: Any) -> None:
         level, depth = self._level(effect.what), self._wanted.depth
@@ -400,24 +449,14 @@ class Sentence:
         ends = [each[3] if each and each[0] == "op" else each for each in part[1:3]]
         numbers = [abs(number) for each in ends if (number := self._match.number(each)) is not None]
         if numbers and max(numbers) > 1:
-            self._reading.add("bounds", self._function, effect.line, self._sure, limit_items=int(max(numbers)))
+            self._reading.add("bounds", self._function, effect, self._sure, limit_items=int(max(numbers)))
 
     def _test(self, effect: Any) -> None:
         """Nothing: see `_comparisons`."""
 
     _return = _test
 
-    def _comparisons(self) -> Iterator[tuple[Any, Any]]:
-        """Yield `(effect, comparison)`."""
-        for effect in self._reader.effects:
-            whole = (effect.what, *effect.args) if effect.kind in ("test", "return", "store") else ()
-            if effect.kind == "store":
-                whole = effect.args
-            for each in nodes(tuple(whole)) if whole else ():
-                if each[0] == "op" and (each[1] in LESS or each[1] in MORE):
-                    yield effect, each
-
-    def _bounds(self, comparisons: list[tuple[Any, Any]]) -> None:
+    def _bounds(self) -> None:
         """Note the comparisons with a limit that have consequences."""
         evicting = [effect for effect, *_rest in self._removals]
         for effect in self._reader.effects:
@@ -426,16 +465,19 @@ class Sentence:
                 is_too_many, limit = self._wanted.predicates[name]
                 if (limit is None or limit > 1) and self._matters(effect, is_too_many, evicting):
                     items = int(limit) if limit is not None else None
-                    self._reading.add("bounds", self._function, effect.line, True, limit_items=items)
-        for effect, comparison in comparisons:
+                    self._reading.add("bounds", self._function, effect, True, limit_items=items)
+        for effect, comparison in comparisons(self._function):
             _op, symbol, left, right = comparison
             self._match.is_sure = False
             is_left, is_right = self._is_measured(left), self._is_measured(right)
             is_sure = self._match.is_sure
             if is_left == is_right:
-                if is_left or not evicting or not self._is_counter(left, right):
+                if is_left or not self._is_counter(left, right):
                     continue
-                is_left, is_sure = True, True
+                sure = [each[3] for each in self._removals if each[1] or self._is_picked(each[2])]
+                if not sure:
+                    continue
+                is_left, is_sure = True, any(sure)
                 if self._match.number(left) is not None and is_like(left, _LIMITS):
                     is_left = False
             other = right if is_left else left
@@ -449,7 +491,7 @@ class Sentence:
                 continue
             in_items = not is_like(other, _NOT_ITEMS[:3]) and (self._is_measured(left) or self._is_measured(right))
             value = int(limit) if limit is not None and (in_items or not is_like(other, _NOT_ITEMS)) else None
-            self._reading.add("bounds", self._function, effect.line, is_sure, limit_items=value)
+            self._reading.add("bounds", self._function, effect, is_sure, limit_items=value)
             self._is_bound = True
 
     def _is_measured(self, expression: Any) -> bool:
@@ -458,6 +500,8 @@ class Sentence:
 
     def _is_counter(self, left: Any, right: Any) -> bool:
         """Whether something that counts is compared with something that limits."""
+        if any(side and side[0] == "call" for side in (left, right)):
+            return False  # the length of something else
         return (is_like(left, _COUNTS) and is_like(right, _LIMITS)) or (
             is_like(right, _COUNTS) and is_like(left, _LIMITS)
         )
@@ -486,33 +530,25 @@ class Sentence:
         if type(callee) is not FunctionType:
             return False
         inner = Function(callee.__code__, callee.__globals__, callee.__qualname__, callee, None)
-        sentence = Sentence(self._reading, self._wanted, self._look, inner)
+        sentence = Sentence(self._reading, self._wanted, inner)
         for effect in sentence._reader.effects:
             getattr(sentence, "_" + effect.kind)(effect)
         return bool(sentence._removals)
 
-    def _take_out(self, comparisons: list[tuple[Any, Any]]) -> None:
+    def _take_out(self) -> None:
         """Note the removals, what they are found by, and whether time decides about them."""
-        timely = [(effect, each) for effect, each in comparisons if is_timely(each)]
-        timely += [
-            (effect, effect.what)
-            for effect in self._reader.effects
-            if effect.kind == "test"
-            and effect.what
-            and effect.what[0] in ("call", "attr")
-            and is_like(effect.what, TIME_WORDS)
-        ]
+        when_old = timely(self._function) if self._removals else []
         again = [(each.offset, each.args[0]) for each in self._inserts if each.kind == "store_item" and each.args[0]]
         for effect, is_any, key, is_sure in self._removals:
             if key is not None and not is_any and any(key == k and offset > effect.offset for offset, k in again):
                 continue  # taken out to be put in again, as the newest
             is_evicting = is_any or self._is_bound or self._is_picked(key) or self._loops_over(effect)
             role = "evicts" if is_evicting else "removes"
-            self._reading.add(role, self._function, effect.line, is_sure)
-            reasons = [each for when, each in timely if when.offset <= effect.offset]
+            self._reading.add(role, self._function, effect, is_sure)
+            reasons = [each for when, each in when_old if when.offset <= effect.offset]
             if reasons:
                 ttl = next((value for each in reasons if (value := self._ttl(each)) is not None), None)
-                self._reading.add("expires", self._function, effect.line, is_sure, ttl_s=ttl)
+                self._reading.add("expires", self._function, effect, is_sure, ttl_s=ttl)
 
     def _loops_over(self, effect: Any) -> bool:
         return any(self._match.is_within(each) for each in effect.loops if each)
@@ -533,7 +569,7 @@ class Sentence:
             if each[0] == "op" and each[1] not in ("+", "-", "*"):
                 continue
             value = self._match.number(each)
-            if value is not None and 0 < value < 1e8:
+            if value is not None and _SHORTEST_S < value < 1e8:
                 found.append(value)
         return max(found, default=None)
 

@@ -606,6 +606,45 @@ case(
 )
 
 
+def make_pool():
+    class Pool:
+        def __init__(self):
+            self.idle_pool = []
+            self.most_idle = 8
+
+        def release(self, connection):
+            if len(self.idle_pool) < self.most_idle:
+                self.idle_pool.append(connection)
+
+        def acquire(self):
+            return self.idle_pool.pop()
+
+    return Pool()
+
+
+POOL = make_pool()
+case(
+    "a class within a function",
+    POOL.idle_pool,
+    8,
+    inserts=["make_pool.<locals>.Pool.release"],
+    evicts=["make_pool.<locals>.Pool.acquire"],
+    bounds=["make_pool.<locals>.Pool.release"],
+)
+
+HEADERS = {}
+
+
+def add_header(name, value, history, max_redirects):
+    HEADERS[name] = value
+    HEADERS.pop("Cookie", None)
+    if len(history) > max_redirects:
+        raise RuntimeError
+
+
+case("only one key is ever popped, another's length compared", HEADERS, inserts=["add_header"])
+
+
 class Watcher:
     def __init__(self, registry):
         self.registry = registry
