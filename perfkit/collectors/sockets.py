@@ -133,8 +133,10 @@ class _Watch:
         self._peers: set[tuple[bytes, int]] = set()
         self._their_peers: set[tuple[bytes, int]] = set()
         self._resting: dict[bytes, int] = {}
+        self._names: set[bytes] = set()
         self._readings = 0
         self._born = 0
+        self._looked_around = False
         self._events = 0
         self._source: SockDiag | None = None
         self.stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -227,6 +229,7 @@ class _Watch:
     def _read(self, frames: FrameWriter, at_ns: int) -> None:
         """Take one reading of the namespace and write what is new in it."""
         first = self._readings == 0
+        listens = self._source is not None and self._source.destroyed is not None
         self._readings += 1
         seen, alive, changed = self._seen, set(), []
         unknown: list[tuple[int, bytes, tuple[Any, ...]]] = []
@@ -234,7 +237,7 @@ class _Watch:
         born = 0
         for piece in self._pieces():
             for look in socket_diag.looks(piece):
-                at, length, _, state, timer, _, peer_port, _, _, cookie, queues, inode, counted = look
+                at, length, _, state, timer, port, peer_port, address, peer, cookie, queues, inode, counted = look
                 if timer == socket_diag.RESTS:
                     continue
                 alive.add(cookie)
@@ -244,6 +247,8 @@ class _Watch:
                 if known is None or known.ours is None or (inode and known.inode != inode):
                     if known is None and not first and peer_port:
                         born += 1
+                    if known is None and not listens:
+                        self._names.add(_name(address, port, peer, peer_port))
                     unknown.append((cookie, piece[at : at + length], look))
                 elif known.ours and known.key != key and _is_worth_storing(known, key, at_ns):
                     changed.append(piece[at : at + length])
@@ -346,20 +351,36 @@ class _Watch:
             held = [each.inode for each in self._seen.values() if each.ours and each.inode]
             rows = [[inode, pids] for inode, pids in other_owners(self._pid, held).items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
+        self._look_at_the_resting(frames, at_ns)
+
+    def _look_at_the_resting(self, frames: FrameWriter, at_ns: int) -> None:
+        """Write which connections rest in TIME_WAIT, each once.
+
+        Where the kernel does not tell of destroyed sockets, they count as seen: connections shorter than the
+        distance of two readings leave nothing else.
+        """
+        listens = self._source is not None and self._source.destroyed is not None
         fresh = []
         for piece in self._pieces(RESTING):
             for at, _, family, _, timer, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
+                if timer != socket_diag.RESTS:
+                    continue
                 ends = (address, port), (peer, peer_port)
-                if timer == socket_diag.RESTS and (
-                    port in self._ports or peer_port in self._ports or self._peers.intersection(ends)
-                ):
-                    name = b"".join((address, peer)) + struct.pack("<HH", port, peer_port)
-                    if name not in self._resting:
+                concerns_us = port in self._ports or peer_port in self._ports or self._peers.intersection(ends)
+                if listens and not concerns_us:
+                    continue
+                name = _name(address, port, peer, peer_port)
+                if name not in self._resting:
+                    if concerns_us:
                         left_ms = socket_diag.expires_ms(piece, at)
                         fresh.append((family, port, peer_port, address, peer, left_ms))
-                    self._resting[name] = at_ns
+                    self._born += not listens and self._looked_around and name not in self._names
+                self._resting[name] = at_ns
         if fresh:
             frames.write(b"rest", at_ns, pack_all(socket_diag.REST, fresh))
+        self._looked_around = True
+        if len(self._names) > _MOST_PEERS:
+            self._names.clear()
         self._resting = {name: at for name, at in self._resting.items() if at_ns - at < _KEPT_RESTING_NS}
 
     def _count(self, frames: FrameWriter, listener: socket.socket | None) -> None:
@@ -394,6 +415,11 @@ def _is_worth_storing(known: _Seen, key: tuple[Any, ...], at_ns: int) -> bool:
         or bool(unread) != bool(before_unread)
         or at_ns - known.stored_ns >= _STORE_AGAIN_NS
     )
+
+
+def _name(address: bytes, port: int, peer: bytes, peer_port: int) -> bytes:
+    """Return both ends of a connection as one key."""
+    return address + peer + struct.pack("<HH", port, peer_port)
 
 
 _WANTED = {

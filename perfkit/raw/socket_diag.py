@@ -158,6 +158,12 @@ def parse(message: bytes) -> Message:
     )
 
 
+def remains(local: str, peer: str) -> Message:
+    """Return a message for a connection of which only its two ends are known; the cookie is made of them."""
+    cookie = _cookie_of(f"{local} {peer}".encode())
+    return Message(0, TIME_WAIT, RESTS, local, peer, int(local.rpartition(":")[2]), cookie, 0, 0, 0, 0, 0, None)
+
+
 def info_offset(data: bytes | memoryview, at: int, length: int) -> int:
     """Return where `struct tcp_info` lies in the message at `at`, 0 when it has none."""
     place, end = at + _AFTER, at + length
