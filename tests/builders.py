@@ -299,6 +299,34 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
     return {"snapshots": snapshots, "objects": objects, "references": references}
 
 
+def with_sockets(seconds: int) -> dict[str, Any]:
+    """Return arguments for `make_profile`: four connections, one closed by its peer, and twenty short ones."""
+    states: list[Row] = []
+    events: list[Row] = []
+    kept = [(number, 0.0, None, 40 * number) for number in range(1, 5)]
+    short = [(number, seconds * number / 30, seconds * number / 30 + 0.4, 1) for number in range(5, 25)]
+    for cookie, born_s, died_s, exchanges in [*kept, *short]:
+        ends = {"cookie": cookie, "local": f"10.0.0.2:{40_000 + cookie}", "peer": "10.0.0.7:80", "role": "upstream"}
+        counts = {"sent_bytes": 90 * exchanges, "received_bytes": 700 * exchanges}
+        counts |= {"segments_out": exchanges, "segments_in": exchanges}
+        ages = {"last_sent_ns": 3_000_000, "last_received_ns": 2_000_000, "inode": 100 + cookie}
+        shared = ends | counts | ages | {"recv_q_bytes": 0, "send_q_bytes": 0}
+        at_ns = int(born_s * SECOND_NS)
+        states.append(shared | {"at_ns": at_ns, "state": "established"})
+        if cookie == 4:
+            states.append(shared | {"at_ns": seconds * SECOND_NS // 2, "state": "close_wait"})
+        event = {"at_ns": at_ns, "earliest_ns": at_ns, "seen_by": "dump", "owner": "descriptor"}
+        events.append(ends | event | {"event": "birth" if died_s else "found"})
+        if died_s:
+            death = {"at_ns": int(died_s * SECOND_NS), "earliest_ns": int(died_s * SECOND_NS), "closer": "local"}
+            events.append(ends | counts | event | death | {"event": "death", "idle_ns": 1_000_000})
+    quality = {"collector": "sockets", "from_ns": 0, "until_ns": seconds * SECOND_NS, "taken": seconds * 10, "lost": 0}
+    return {
+        "others": {"sockets": states, "socket_events": events},
+        "quality": [*quality_rows(seconds), quality],
+    }
+
+
 def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:
     """Return samples of an event loop that works a third of the time, and of an idle worker thread."""
     random = Random(seed)

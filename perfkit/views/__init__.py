@@ -4,6 +4,8 @@ Each view answers the question in its module's first line. A view never raises b
 table is empty: it returns one sentence that says what was not recorded.
 """
 
+from perfkit.views.connection_timeline import connection_timeline
+from perfkit.views.connections_by_peer import connections_by_peer
 from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.dominator_tree import dominator_tree
@@ -21,12 +23,15 @@ from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
 from perfkit.views.recording_quality import recording_quality
 from perfkit.views.retaining_path import retaining_path
+from perfkit.views.sockets_over_time import sockets_over_time
 from perfkit.views.survivor_flame_graph import survivor_flame_graph
 from perfkit.views.survivors_by_stack import survivors_by_stack
 from perfkit.views.throughput_over_time import throughput_over_time
 from perfkit.views.verdict import verdict
 
 __all__ = [
+    "connection_timeline",
+    "connections_by_peer",
     "cpu_flame_graph",
     "cpu_over_time",
     "dominator_tree",
@@ -45,6 +50,7 @@ __all__ = [
     "open_questions",
     "recording_quality",
     "retaining_path",
+    "sockets_over_time",
     "survivor_flame_graph",
     "survivors_by_stack",
     "throughput_over_time",
