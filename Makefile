@@ -51,6 +51,10 @@ bench: $(VENV)/ready
 bench-leaks: $(VENV)/ready
 	$(BIN)/python -m benchmarks.leaks $(LEAKS)
 
+# The right answers about the garbage collector, predicted and measured effects, and false alarms: about 25 minutes.
+bench-gc: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gc_tuning --experiments --noise 10
+
 # Committed recordings and the reports over them. Record on a quiet machine.
 samples: $(VENV)/ready
 	set -e; for name in $(SAMPLES); do \

@@ -6,6 +6,7 @@ a test that needs exactly these rows. Rows are mappings as in `perfkit.tables`, 
 for `thread_id` (its name). All rows are the same on every run: no clock, no global randomness.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
@@ -58,6 +59,10 @@ def make_profile(
     cpu: Iterable[Row] = (),
     process: Iterable[Row] = (),
     requests: Iterable[Row] = (),
+    gc_pauses: Iterable[Row] = (),
+    gc_counts: Iterable[Row] = (),
+    garbage: Iterable[Row] = (),
+    lag: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
     quality: Iterable[Row] = (),
@@ -79,6 +84,10 @@ def make_profile(
         "cpu_samples": cpu,
         "process_stats": process,
         "requests": requests,
+        "gc_pauses": gc_pauses,
+        "gc_counts": gc_counts,
+        "garbage": garbage,
+        "loop_lag": lag,
         "events": events,
         "settings": settings,
         "recording_quality": quality,
@@ -123,6 +132,13 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "cpu": cpu_rows(seconds),
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
+        "gc_pauses": gc_pause_rows(seconds),
+        "gc_counts": [
+            {"at_ns": at * SECOND_NS // 4, "count0": at * 83 % 700, "count1": at % 11, "count2": 3}
+            for at in range(4 * seconds)
+        ],
+        "garbage": garbage_rows(seconds),
+        "settings": setting_rows(),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
         "quality": quality_rows(seconds),
     }
@@ -385,6 +401,47 @@ def request_rows(seconds: int, per_s: int = 20, seed: int = 11, error_every: int
     return rows
 
 
+TIDY: Stack = (*MAIN, ("tidy", "/srv/app/server.py", 93))
+SPAN: Stack = (("Span.__init__", "/srv/app/trace.py", 14),)
+
+
+def gc_pause_rows(seconds: int) -> list[Row]:
+    """Return a young collection twice a second, each eleventh of the middle generation, and one by hand."""
+    rows: list[Row] = [
+        pause(number * SECOND_NS // 2, 0.3 if number % 11 else 1.2, generation=int(not number % 11), collected=40)
+        for number in range(1, 2 * seconds)
+    ]
+    return [*rows, pause(seconds * SECOND_NS // 3 + 1, 9.0, generation=2, manual=True, collected=12, stack=TIDY)]
+
+
+def pause(at_ns: int, took_ms: float, *, generation: int = 0, manual: bool = False, **more: Any) -> Row:
+    """Return one collection; it frees nothing unless told."""
+    took_ns = int(took_ms * 1e6)
+    return {
+        "start_ns": at_ns, "pause_ns": took_ns, "cpu_ns": took_ns, "generation": generation, "collected": 0,
+        "uncollectable": 0, "manual": manual, "os_tid": 1, **more,
+    }  # fmt: skip
+
+
+def garbage_rows(seconds: int) -> list[Row]:
+    """Return what a look every five seconds finds: few spans in cycles."""
+    look = {"generation": 0, "examined": 500}
+    return [
+        {"at_ns": at * SECOND_NS, **look, **kind}
+        for at in range(1, seconds, 5)
+        for kind in (
+            {"type": "app.trace.Span", "objects": 8, "size_bytes": 900, "descriptors": 0, "stack": SPAN},
+            {"type": "builtins.list", "objects": 8, "size_bytes": 700, "descriptors": 0},
+        )
+    ]
+
+
+def setting_rows(thresholds: tuple[int, int, int] = (700, 10, 10), *, enabled: bool = True) -> list[Row]:
+    """Return the collector's settings as they are read at the start."""
+    values = {"gc.enabled": enabled, "gc.thresholds": list(thresholds), "gc.frozen_objects": 0}
+    return [{"at_ns": 0, "name": name, "value": json.dumps(value)} for name, value in values.items()]
+
+
 def quality_rows(seconds: int) -> list[Row]:
     """Return collectors that took what they should; the sampler lost one reading in fifty."""
     until = seconds * SECOND_NS
@@ -394,6 +451,7 @@ def quality_rows(seconds: int) -> list[Row]:
         | {"collector": "memray_heap", "expected": None, "taken": seconds * 480, "lost": 0, "stopped_ns": 9_000_000},
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
+        shared | {"collector": "gc_pauses", "expected": 2 * seconds, "taken": 2 * seconds, "lost": 0, "cost_ns": 9_000},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]
 

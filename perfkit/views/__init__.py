@@ -11,6 +11,15 @@ from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.dominator_tree import dominator_tree
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
+from perfkit.views.garbage_types import garbage_types
+from perfkit.views.gc_callers import gc_callers
+from perfkit.views.gc_causes import gc_causes
+from perfkit.views.gc_cost import gc_cost
+from perfkit.views.gc_experiment import gc_experiment
+from perfkit.views.gc_generations import gc_generations
+from perfkit.views.gc_pauses_over_time import gc_pauses_over_time
+from perfkit.views.gc_predictions import gc_predictions
+from perfkit.views.gc_recommendation import gc_recommendation
 from perfkit.views.growing_containers import growing_containers
 from perfkit.views.growing_paths import growing_paths
 from perfkit.views.growing_types import growing_types
@@ -37,6 +46,15 @@ __all__ = [
     "dominator_tree",
     "environment",
     "flame_graph",
+    "garbage_types",
+    "gc_callers",
+    "gc_causes",
+    "gc_cost",
+    "gc_experiment",
+    "gc_generations",
+    "gc_pauses_over_time",
+    "gc_predictions",
+    "gc_recommendation",
     "growing_containers",
     "growing_paths",
     "growing_types",
