@@ -267,6 +267,8 @@ class Recorder:
 
     def _holder(self, checkout: Any, threads: dict[int, Any]) -> tuple[bool | None, list[FrameType] | None]:
         """Return whether who took a connection has ended, and its frames, innermost first."""
+        if checkout.ended is not None:
+            return checkout.ended(), None
         if checkout.task is not None:
             task = checkout.task()
             if task is None or task.done():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _weakref import ref
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -67,7 +69,10 @@ class Adapter:
 
     def _wish(self, values: list[Any], frame: Any) -> Any:
         """Begin an acquisition; the pool runs in one thread, so what follows at once belongs to it."""
-        self._now = self._book.wish(values[0], self, frame)
+        pool, holder = values
+        self._now = self._book.wish(pool, self, frame)
+        if hasattr(holder, "client"):
+            self._now.ended = _ending(holder)
         return self._now
 
     def _queued(self, wish: Any, ticket: Any) -> None:
@@ -115,3 +120,14 @@ class Adapter:
         pool, connection = values
         if connection.state.value == "connecting":
             self._book.created(connection, pool=pool, adapter=self)
+
+
+def _ending(exchange: Any) -> Any:
+    """Return a function that says whether the client of a request is gone."""
+    exchange = ref(exchange)
+
+    def is_gone() -> bool:
+        transport = getattr(getattr(exchange(), "client", None), "_transport", None)
+        return transport is None or bool(transport.is_closing())
+
+    return is_gone

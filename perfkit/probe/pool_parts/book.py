@@ -64,22 +64,24 @@ class PoolEntry:
 class Slot:
     """A connection: a slot of a pool from one connect to the next close."""
 
-    __slots__ = ("address", "number", "pool", "ref", "told")
+    __slots__ = ("address", "is_born", "number", "pool", "ref", "told")
 
     def __init__(self, number: int, pool: int, reference: Any) -> None:
         self.number, self.pool, self.ref = number, pool, reference
         self.address: tuple[str, str] | None = None
+        self.is_born = False
         self.told = False
 
 
 class Checkout:
     """One acquisition: from the wish for a connection to its return."""
 
-    __slots__ = ("frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
+    __slots__ = ("ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
                  "wished_at")  # fmt: skip
 
     def __init__(self, pool: PoolEntry, stack: int, frames: tuple[int, ...], thread: int) -> None:
         self.pool, self.stack, self.frames, self.thread = pool, stack, frames, thread
+        self.ended: Callable[[], bool] | None = None
         self.task: Any = None
         self.holder = UNKNOWN
         self.wished_at = monotonic_ns()
@@ -213,7 +215,8 @@ class Book:
                 self._unowned[id(slot)] = now_ns, _reference(slot)
             return
         number = self.pool(pool, adapter).number if pool is not None else known.pool if known else 0
-        place = self._new_slot(slot, number)
+        place = known if known is not None and not known.is_born else self._new_slot(slot, number)
+        place.is_born = True
         checkout = self.checkouts.get(id(slot))
         if checkout is not None:
             checkout.slot = place.number
@@ -234,6 +237,7 @@ class Book:
         if place is not None and _is(place.ref, slot):
             return
         place = self._new_slot(slot, pool.number)
+        place.is_born = True
         now_ns = monotonic_ns()
         if in_use and id(slot) not in self.checkouts:
             checkout = Checkout(pool, UNKNOWN, (), 0)
@@ -330,6 +334,7 @@ class Book:
         place = self._new_slot(slot, pool.number)
         born = self._unowned.pop(id(slot), None)
         if born is not None and _is(born[1], slot):
+            place.is_born = True
             self._note(born[0], "created", pool.number, place.number)
         return place
 
