@@ -1,6 +1,7 @@
 # make demo    from nothing to a finished report       make test     every test
 # make check   what CI runs: lint, types, contracts, notebooks, tests
 # make bench   the long accuracy and speed runs        make samples  record profiles/ and sample_runs/ anew
+# make bench-pools   what is said about connection pools of real libraries
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 # What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
 
-.PHONY: demo test lint check bench samples sample_runs clean
+.PHONY: demo test lint check bench bench-pools samples sample_runs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -45,6 +46,10 @@ check: lint test
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
+
+bench-pools: $(VENV)/ready
+	.ci/system-packages
+	$(BIN)/python benchmarks/pools.py
 
 # Committed recordings and the reports over them. Record on a quiet machine.
 samples: $(VENV)/ready

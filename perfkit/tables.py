@@ -488,7 +488,7 @@ POOL_STATES = Table(
 )
 POOL_HOLDERS = Table(
     "pool_holders",
-    "What those do who have had a connection for more than half a second, at each reading.",
+    "What those do who have a connection at a reading; of many, the oldest and the youngest uses.",
     (
         _PID,
         _AT,
@@ -501,6 +501,7 @@ POOL_HOLDERS = Table(
         _count("frames", "frames of the program that took it", nullable=True),
         _count("active_frames", "those of them that have not returned", nullable=True),
         _time("silent_ns", "time since data went over its socket in either direction", nullable=True),
+        Column("answered", pa.bool_(), "the last data came from the peer: nothing is being waited for", nullable=True),
         Column("stack_id", pa.int32(), "where its holder is now", nullable=True),
     ),
     ("pid", "at_ns", "pool", "connection"),

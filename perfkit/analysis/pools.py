@@ -43,6 +43,7 @@ class Checkout:
     frames: int | None = None
     active_frames: int | None = None
     silent_ns: int | None = None
+    answered: bool | None = None
     holder_stack_id: int | None = None
 
     def held_ns(self, until_ns: int) -> int:
@@ -65,8 +66,9 @@ class Wait:
 class Pool:
     """What was recorded of one pool of one process.
 
-    `checkouts` are in the order of their acquisition. `before` counts connections that were out when
-    the recording began, `before_back` those of them that came back. `states` are rows of pool_states.
+    `checkouts` are in the order of their acquisition. `before` counts connections that were out when the
+    recording began, `before_back` those of them that came back. `states` and `looks` are the rows of
+    pool_states and pool_holders.
     """
 
     pid: int
@@ -76,8 +78,10 @@ class Pool:
     settings: dict[str, Any]
     checkouts: tuple[Checkout, ...]
     waits: tuple[Wait, ...]
+    looks: tuple[dict[str, Any], ...]
     before: int
     before_back: int
+    born_ns: dict[int, int]
     created_ns: tuple[int, ...]
     closed_ns: tuple[int, ...]
     states: tuple[dict[str, Any], ...]
@@ -97,6 +101,11 @@ class Pool:
     def out(self) -> list[Checkout]:
         """Uses that had not ended."""
         return [each for each in self.checkouts if each.how is None]
+
+    def age_s(self, connection: int | None, at_ns: int) -> float | None:
+        """Return how old a connection was, in seconds, at least; None: unknown."""
+        born_ns = self.born_ns.get(-1 if connection is None else connection)
+        return None if born_ns is None else (at_ns - born_ns) / 1e9
 
     def gauge(self, name: str) -> list[tuple[int, int]]:
         """Return `(at_ns, value)` of a gauge where it is known."""
@@ -283,8 +292,14 @@ def _pool(
         settings=settings,
         checkouts=tuple(sorted(checkouts, key=lambda each: each.acquired_ns)),
         waits=tuple(sorted(waits, key=lambda each: each.wished_ns)),
+        looks=tuple(holders),
         before=len(before),
         before_back=sum(before.values()),
+        born_ns={
+            each["connection"]: each["at_ns"]
+            for each in events
+            if each["event"] in ("created", "found", "found_in_use") and each["connection"] is not None
+        },
         created_ns=tuple(each["at_ns"] for each in events if each["event"] == "created"),
         closed_ns=tuple(each["at_ns"] for each in events if each["event"] == "closed"),
         states=tuple(states),
@@ -303,5 +318,6 @@ def _looked_at(use: Checkout, looks: dict[tuple[int, int | None], dict[str, Any]
         frames=row["frames"],
         active_frames=row["active_frames"],
         silent_ns=row["silent_ns"],
+        answered=row["answered"],
         holder_stack_id=row["stack_id"],
     )

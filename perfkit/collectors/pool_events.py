@@ -27,7 +27,7 @@ _EVENT = ("at_ns", "event", "pool", "connection", "wait_ns", "held_ns", "holder"
 _STATE = ("pool", "max", "open", "in_use", "idle", "waiting", "ghosts", "sockets")
 _HOLDER = (
     "pool", "connection", "holder", "held_ns", "taken_stack_id", "finished", "frames", "active_frames", "silent_ns",
-    "stack_id",
+    "answered", "stack_id",
 )  # fmt: skip
 
 

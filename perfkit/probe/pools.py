@@ -28,7 +28,6 @@ _SMALL_HEAP_BLOCKS = 1_500_000
 _MAX_DRAINED = 5000
 _MAX_HOLDERS = 64
 _LONG_WAIT_NS = 100_000_000
-_LOOK_AFTER_NS = 500_000_000
 _MAX_CHAIN = 64
 _TCP_INFO = struct.Struct("8B24I")
 _LAST_DATA_SENT, _LAST_DATA_RECEIVED = 17, 19
@@ -230,9 +229,9 @@ class Recorder:
         ]
 
     def _holders(self) -> list[list[Any]]:
-        """Return what those do now who have had a connection for some time."""
+        """Return what those do now who have a connection."""
         book, now_ns = self._book, monotonic_ns()
-        old = [each for each in list(book.checkouts.values()) if now_ns - each.held_since > _LOOK_AFTER_NS]
+        old = list(book.checkouts.values())
         if not old:
             return []
         if len(old) > _MAX_HOLDERS:
@@ -246,7 +245,7 @@ class Recorder:
             if checkout.frames and frames is not None:
                 active = book.still_active(checkout, iter(frames))
             key = checkout.ref() if checkout.ref is not None else None
-            silent_ns = _asked(_descriptor(key), _silent_ns) if key is not None else None
+            silence = _asked(_descriptor(key), _silence) if key is not None else None
             del key
             rows.append(
                 [
@@ -258,7 +257,7 @@ class Recorder:
                     finished,
                     len(checkout.frames) if checkout.frames else None,
                     active,
-                    silent_ns,
+                    *(silence or (None, None)),
                     book.number_of(frames) if frames else None,
                 ]
             )
@@ -271,8 +270,10 @@ class Recorder:
             return checkout.ended(), None
         if checkout.task is not None:
             task = checkout.task()
-            if task is None or task.done():
+            if task is None or (task.dead if hasattr(task, "gr_frame") else task.done()):
                 return True, []
+            if hasattr(task, "gr_frame"):
+                return False, _up(task.gr_frame) or None
             frames = _chain(task.get_coro())
             running = task.get_coro()
             if getattr(running, "cr_running", False):  # it runs right now: in a thread's frames
@@ -449,9 +450,10 @@ def _address(same: Socket) -> tuple[str, str]:
     return f"{local[0]}:{local[1]}", f"{remote[0]}:{remote[1]}"
 
 
-def _silent_ns(same: Socket) -> int | None:
-    """Return for how long no data went over a socket in either direction, None: it is not TCP."""
+def _silence(same: Socket) -> tuple[int, bool] | None:
+    """Return for how long no data went over a socket, and whether the last came from the peer; None: it is not TCP."""
     if same.family not in (AF_INET, AF_INET6):
         return None
     fields = _TCP_INFO.unpack(same.getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO.size))
-    return int(min(fields[_LAST_DATA_SENT], fields[_LAST_DATA_RECEIVED])) * 1_000_000
+    sent, received = int(fields[_LAST_DATA_SENT]), int(fields[_LAST_DATA_RECEIVED])
+    return min(sent, received) * 1_000_000, received <= sent

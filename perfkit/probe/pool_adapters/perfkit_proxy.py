@@ -73,6 +73,7 @@ class Adapter:
         self._now = self._book.wish(pool, self, frame)
         if hasattr(holder, "client"):
             self._now.ended = _ending(holder)
+            self._now.holder = self._book.someone()
         return self._now
 
     def _queued(self, wish: Any, ticket: Any) -> None:

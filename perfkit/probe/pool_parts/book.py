@@ -159,13 +159,10 @@ class Book:
         """Note that somebody begins to acquire a connection."""
         self.calls += 1
         entry = self.pool(pool, adapter)
-        task = _current_task()
+        task = _current_task() or _current_greenlet()
         wish = Checkout(entry, *self._stack(frame, adapter.folder), get_ident())
         if task is not None:
-            try:
-                wish.task = ref(task)
-            except TypeError:
-                task = None
+            wish.task = ref(task)
         wish.holder = self._holder(task, wish.thread)
         self.wishes[id(wish)] = wish
         return wish
@@ -365,6 +362,11 @@ class Book:
         except Exception as error:  # noqa: BLE001 - as above
             self.account(error)
 
+    def someone(self) -> int:
+        """Return the number of a holder that is neither a task nor a thread."""
+        self._holder_count += 1
+        return self._holder_count
+
     def _holder(self, task: Any, thread: int) -> int:
         """Return the number of a task, or of a thread where no task runs."""
         if task is None:
@@ -446,6 +448,14 @@ def _current_task() -> Any:
     events = sys.modules.get("asyncio.events")
     loop = events._get_running_loop() if events is not None else None  # type: ignore[attr-defined, unused-ignore]
     return sys.modules["asyncio.tasks"].current_task(loop) if loop is not None else None
+
+
+def _current_greenlet() -> Any:
+    """Return gevent's or eventlet's greenlet that runs in this thread, None: it is a thread of its own."""
+    if "gevent" not in sys.modules and "eventlet" not in sys.modules:
+        return None
+    current = sys.modules["greenlet"].getcurrent()
+    return current if current.parent is not None else None
 
 
 def _why(error: BaseException | None) -> str:
