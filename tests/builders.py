@@ -57,6 +57,9 @@ def make_profile(
     requests: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
+    pool_events: Iterable[Row] = (),
+    pool_states: Iterable[Row] = (),
+    pool_holders: Iterable[Row] = (),
     quality: Iterable[Row] = (),
     manifest: Mapping[str, Any] | None = None,
     pid: int = PID,
@@ -74,6 +77,9 @@ def make_profile(
         "requests": requests,
         "events": events,
         "settings": settings,
+        "pool_events": pool_events,
+        "pool_states": pool_states,
+        "pool_holders": pool_holders,
         "recording_quality": quality,
     }
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
@@ -329,6 +335,8 @@ def _table(name: str, rows: Iterable[Row], symbols: Symbols, pid: int) -> pa.Tab
 def _numbered(row: Row, symbols: Symbols, pid: int, has_pid: bool) -> dict[str, Any]:
     """Return a row with ids in place of stacks and thread names."""
     cells = dict(row)
+    if "taken_stack" in cells:
+        cells["taken_stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("taken_stack")])
     if "stack" in cells:
         cells["stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("stack")])
     if "thread" in cells:

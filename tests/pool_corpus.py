@@ -88,7 +88,7 @@ def servers(wanted: set[str]) -> Iterator[dict[str, str]]:
         if REDIS in wanted:
             found[REDIS] = stack.enter_context(redis())
         if HTTP in wanted:
-            port = stack.enter_context(upstream()).said["port"]
+            port = stack.enter_context(upstream()).port
             found[HTTP] = f"http://127.0.0.1:{port}"
         yield found
 
@@ -97,7 +97,10 @@ def servers(wanted: set[str]) -> Iterator[dict[str, str]]:
 def running(case: Case, address: str, python: Path = Path(sys.executable)) -> Iterator[int]:
     """Yield the process id of a program that is ready; it has to be alive at the end."""
     process = subprocess.Popen(
-        [str(python), str(PROGRAMS / case.program), case.name, address], stdout=subprocess.PIPE, text=True
+        [str(python), str(PROGRAMS / case.program), case.name, address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert process.stdout is not None

@@ -3,7 +3,8 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from perfkit.analysis.pools import Checkout, Pool, Wait, path_to
+from perfkit.analysis.abandonment import abandoned
+from perfkit.analysis.pools import Checkout, Pool, Wait, by_site, path_to
 from perfkit.findings import Finding
 from perfkit.pool_findings import judged, pool_finding
 from perfkit.profile import Profile
@@ -17,6 +18,7 @@ class SelfDeadlock:
     until they time out, or for ever, with a database that does nothing. It happens at the first burst.
     Evidence: waits of `min_wait_s` and longer, or in vain, of holders that had a connection of the same pool
     all the while (`pool_events`), at least `min_waits` of them.
+    Connections that were left behind do not count as held.
     Limits: sees a hold and a wait of one task or thread; a request that spreads over several is not one.
     A nested acquisition that never had to wait is not spoken of.
     Source: https://github.com/brettwooldridge/HikariCP/wiki/About-Pool-Sizing (Pool-locking)
@@ -37,9 +39,18 @@ class SelfDeadlock:
 
     def _of_pool(self, pool: Pool, profile: Profile) -> list[Finding]:
         """Return the finding for one pool."""
+        in_use = pool.gauge("in_use")
+        if pool.limit is None or not in_use or max(value for _at, value in in_use) < pool.limit:
+            return []  # whoever waited waited for a connection to be made
+        left_behind = {
+            id(use)
+            for uses in by_site(profile, pool.checkouts).values()
+            for kept in [abandoned(uses, pool.until_ns)]
+            for use in (*kept.strong, *kept.weak)
+        }
         held: defaultdict[int, list[Checkout]] = defaultdict(list)
         for use in pool.checkouts:
-            if use.holder is not None:
+            if use.holder is not None and id(use) not in left_behind:
                 held[use.holder].append(use)
         late = [
             Wait("acquired", use.acquired_ns - use.wait_ns, use.wait_ns, use.holder, use.stack_id)

@@ -141,7 +141,8 @@ def run(worker, count):
 
 sizes = {"busy": (4, 4), "exhausted": (2, 2), "lifetime": (4, 4), "waits_for_others": (4, 4)}
 small, large = sizes.get(CASE, (2, 60))
-with ConnectionPool(URL, min_size=small, max_size=large, max_lifetime=2 if CASE == "lifetime" else 3600) as pool:
+more = {"max_lifetime": 2 if CASE == "lifetime" else 3600, "kwargs": {"autocommit": True}}
+with ConnectionPool(URL, min_size=small, max_size=large, **more) as pool:
     pool.wait()
     print("ready", os.getpid(), flush=True)
     globals()[CASE](pool)
