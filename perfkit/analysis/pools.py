@@ -68,7 +68,7 @@ class Pool:
 
     `checkouts` are in the order of their acquisition. `before` counts connections that were out when the
     recording began, `before_back` those of them that came back. `states` and `looks` are the rows of
-    pool_states and pool_holders.
+    pool_states and pool_holders; `closed` holds (connection, at_ns).
     """
 
     pid: int
@@ -83,7 +83,7 @@ class Pool:
     before_back: int
     born_ns: dict[int, int]
     created_ns: tuple[int, ...]
-    closed_ns: tuple[int, ...]
+    closed: tuple[tuple[int | None, int], ...]
     states: tuple[dict[str, Any], ...]
     lost: int = 0
 
@@ -301,7 +301,7 @@ def _pool(
             if each["event"] in ("created", "found", "found_in_use") and each["connection"] is not None
         },
         created_ns=tuple(each["at_ns"] for each in events if each["event"] == "created"),
-        closed_ns=tuple(each["at_ns"] for each in events if each["event"] == "closed"),
+        closed=tuple((each["connection"], each["at_ns"]) for each in events if each["event"] == "closed"),
         states=tuple(states),
         lost=lost,
     )

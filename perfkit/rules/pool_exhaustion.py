@@ -1,6 +1,5 @@
 """The rule `pool_exhaustion`: does anybody wait in vain for a connection, and who has them all?"""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from perfkit.analysis.pools import Pool, by_site
@@ -28,6 +27,8 @@ class PoolExhaustion:
     """One or two may be a server that did not answer for a moment."""
     stuck_s: float = 5.0
     """Nobody waits so long for a connection in a service that answers."""
+    seen_ratio: float = 0.2
+    """Share of the connections' time from which on a line is named; with less, they were taken before the recording."""
     target_wait_s: float = 0.05
     """What 99 of 100 requests should wait at most with the size that is advised."""
 
@@ -53,9 +54,11 @@ class PoolExhaustion:
             uses[-1].stack_id: sum(use.held_ns(pool.until_ns) for use in uses)
             for uses in by_site(profile, pool.checkouts).values()
         }
-        waited_at = Counter(wait.stack_id for wait in failed).most_common(1)[0][0]
-        holder = max(time_of, key=lambda stack: time_of[stack], default=waited_at)
-        share = time_of[holder] / sum(time_of.values()) if time_of else 0.0
+        lent_ns = sum(value for _at, value in in_use) / max(len(in_use), 1) * (pool.until_ns - pool.from_ns)
+        holder = max(time_of, key=lambda stack: time_of[stack], default=None)
+        share = time_of[holder] / max(lent_ns, sum(time_of.values())) if holder is not None else 0.0
+        if share < self.seen_ratio:
+            holder = None
         hold_s = pool.hold_quantile_s(0.5) or 0.0
         mean_s = sum(use.held_ns(pool.until_ns) for use in pool.returned) / 1e9 / max(len(pool.returned), 1)
         arrivals_per_s = (len(pool.checkouts) + len(failed)) / pool.window_s
@@ -67,7 +70,12 @@ class PoolExhaustion:
                 pool,
                 profile,
                 f"{len(failed)} of {len(pool.checkouts) + len(failed)} requests for a connection of {pool.name} "
-                f"waited in vain; {{site}} has {share:.0%} of the connections' time",
+                "waited in vain; "
+                + (
+                    f"{{site}} has {share:.0%} of the connections' time"
+                    if holder is not None
+                    else "who has them all was not seen"
+                ),
                 f"{advice}or hold each for less than the {mean_s:.3g} s of now. More connections help only if the "
                 "server behind has room for them.",
                 verdict=Verdict.FAIL,

@@ -4,6 +4,8 @@ Each view answers the question in its module's first line. A view never raises b
 table is empty: it returns one sentence that says what was not recorded.
 """
 
+from perfkit.views.checkout_sites import checkout_sites
+from perfkit.views.connection_lives import connection_lives
 from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.environment import environment
@@ -15,13 +17,20 @@ from perfkit.views.key_numbers import key_numbers
 from perfkit.views.latency_over_time import latency_over_time
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
+from perfkit.views.pool_headroom import pool_headroom
+from perfkit.views.pool_lifetimes import pool_lifetimes
+from perfkit.views.pool_utilisation import pool_utilisation
+from perfkit.views.pools_found import pools_found
 from perfkit.views.recording_quality import recording_quality
+from perfkit.views.slots_and_uses import slots_and_uses
 from perfkit.views.survivor_flame_graph import survivor_flame_graph
 from perfkit.views.survivors_by_stack import survivors_by_stack
 from perfkit.views.throughput_over_time import throughput_over_time
 from perfkit.views.verdict import verdict
 
 __all__ = [
+    "checkout_sites",
+    "connection_lives",
     "cpu_flame_graph",
     "cpu_over_time",
     "environment",
@@ -34,7 +43,12 @@ __all__ = [
     "memory_over_time",
     "next_steps",
     "open_questions",
+    "pool_headroom",
+    "pool_lifetimes",
+    "pool_utilisation",
+    "pools_found",
     "recording_quality",
+    "slots_and_uses",
     "survivor_flame_graph",
     "survivors_by_stack",
     "throughput_over_time",

@@ -24,6 +24,7 @@ class Adapter:
         self.folder = module.__file__.rpartition("pool.py")[0]
         self.hooks = [
             book.hook(pool, "_acquire", ("self",), book.wishing(self), self._acquired, book.gave_up),
+            book.hook(pool, "release", ("connection",), self._returning),
             book.hook(holder, "_release", ("self",), self._released),
             book.hook(holder, "connect", ("self",), book.first, self._created),
             book.hook(holder, "_release_on_close", ("self",), book.closing),
@@ -59,6 +60,12 @@ class Adapter:
     def _acquired(self, wish: Any, proxy: Any) -> None:
         """End it."""
         self._book.acquired(wish, getattr(proxy, "_holder", None))
+
+    def _returning(self, values: list[Any], _frame: Any) -> None:
+        """Note who returns a connection: the pool resets it in a task of its own."""
+        holder = getattr(values[0], "_holder", None)
+        if holder is not None:
+            self._book.returning(holder)
 
     def _released(self, values: list[Any], _frame: Any) -> None:
         """Note that a connection is back."""

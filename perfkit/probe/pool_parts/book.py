@@ -76,11 +76,12 @@ class Slot:
 class Checkout:
     """One acquisition: from the wish for a connection to its return."""
 
-    __slots__ = ("ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
+    __slots__ = ("active", "ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
                  "wished_at")  # fmt: skip
 
     def __init__(self, pool: PoolEntry, stack: int, frames: tuple[int, ...], thread: int) -> None:
         self.pool, self.stack, self.frames, self.thread = pool, stack, frames, thread
+        self.active = UNKNOWN
         self.ended: Callable[[], bool] | None = None
         self.task: Any = None
         self.holder = UNKNOWN
@@ -201,6 +202,12 @@ class Book:
         self.checkouts.pop(id(key), None)
         self._end(checkout, event)
 
+    def returning(self, key: Any) -> None:
+        """Note that somebody begins to return a connection, where the pool does the rest in another task."""
+        checkout = self.checkouts.get(id(key))
+        if checkout is not None and _is(checkout.ref, key):
+            checkout.active = self._compared(checkout)
+
     def created(self, slot: Any, _value: Any = None, *, pool: Any = None, adapter: Any = None) -> None:
         """Note that a slot has a new connection; of which pool is found out later if need be."""
         now_ns = monotonic_ns()
@@ -300,14 +307,21 @@ class Book:
     def _end(self, checkout: Checkout, event: str) -> None:
         """Note the end of a check-out, and how much of the stack that took it is still there."""
         now_ns = monotonic_ns()
-        active, stack = UNKNOWN, checkout.stack
-        if checkout.frames and event == "released":
-            seen = self._returns.get(stack, 0)
-            self._returns[stack] = seen + 1
-            if seen < _COMPARED or seen % _COMPARED == 0:
-                active = self.still_active(checkout, _frames_above(sys._getframe(1)))
+        active, stack = checkout.active, checkout.stack
+        if event != "released":
+            active = UNKNOWN
+        elif active == UNKNOWN:
+            active = self._compared(checkout)
         self._note(now_ns, event, checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
                    checkout.holder, stack, active)  # fmt: skip
+
+    def _compared(self, checkout: Checkout) -> int:
+        """Return how many frames that took a connection are active where it is being returned; not every time."""
+        seen = self._returns.get(checkout.stack, 0)
+        self._returns[checkout.stack] = seen + 1
+        if not checkout.frames or (seen >= _COMPARED and seen % _COMPARED):
+            return UNKNOWN
+        return self.still_active(checkout, _frames_above(sys._getframe(2)))
 
     def still_active(self, checkout: Checkout, frames: Iterator[FrameType]) -> int:
         """Return how many of the program's own frames that took a connection are among others."""

@@ -84,34 +84,34 @@ async def slow_queries(pool):
 
 
 async def nested(pool):
-    """Each request takes a second connection while it has one: as many requests as connections wait for ever."""
+    """Each request takes a second connection while it has one: as many requests as connections wait in vain."""
 
     async def request():
         async with pool.acquire() as outer:
             await outer.fetchval("select pg_sleep(0.05)")
-            async with pool.acquire() as inner:  # HERE: nested
-                await inner.fetchval("select 1")
+            try:
+                async with pool.acquire(timeout=2) as inner:  # HERE: nested
+                    await inner.fetchval("select 1")
+            except TimeoutError:
+                pass
 
-    async with pool.acquire() as connection:
-        await connection.fetchval("select 1")
-    await asyncio.sleep(2.5)
-    await asyncio.gather(*(request() for _ in range(pool.get_max_size())))
+    while True:
+        await asyncio.gather(*(request() for _ in range(pool.get_max_size())))
+        await asyncio.sleep(0.3)
 
 
 async def unbounded(pool):
     """Somebody keeps all connections for long; the others wait without a deadline."""
 
     async def keeper():
-        async with pool.acquire() as connection:
-            await connection.fetchval("select pg_sleep(60)")
+        while True:
+            async with pool.acquire() as connection:
+                await connection.fetchval("select pg_sleep(8)")
 
     async def request():
         async with pool.acquire() as connection:  # HERE: unbounded
             await connection.fetchval("select 1")
 
-    async with pool.acquire() as connection:
-        await connection.fetchval("select 1")
-    await asyncio.sleep(2.5)
     keepers = [asyncio.create_task(keeper()) for _ in range(pool.get_max_size())]
     await asyncio.sleep(0.3)
     while True:
