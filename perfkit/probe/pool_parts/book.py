@@ -76,8 +76,10 @@ class Slot:
 class Checkout:
     """One acquisition: from the wish for a connection to its return."""
 
-    __slots__ = ("active", "ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
-                 "wished_at")  # fmt: skip
+    __slots__ = (
+        "active", "ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
+        "wished_at",
+    )  # fmt: skip
 
     def __init__(self, pool: PoolEntry, stack: int, frames: tuple[int, ...], thread: int) -> None:
         self.pool, self.stack, self.frames, self.thread = pool, stack, frames, thread
