@@ -52,6 +52,8 @@ def make_profile(
     ledger: Iterable[Row] = (),
     census: Iterable[Row] = (),
     containers: Iterable[Row] = (),
+    objects: Iterable[Row] = (),
+    references: Iterable[Row] = (),
     cpu: Iterable[Row] = (),
     process: Iterable[Row] = (),
     requests: Iterable[Row] = (),
@@ -61,10 +63,11 @@ def make_profile(
     pool_states: Iterable[Row] = (),
     pool_holders: Iterable[Row] = (),
     quality: Iterable[Row] = (),
+    others: Mapping[str, Iterable[Row]] | None = None,
     manifest: Mapping[str, Any] | None = None,
     pid: int = PID,
 ) -> Profile:
-    """Return a profile of exactly these rows; `pid` and the cells left out get plain defaults."""
+    """Return a profile of exactly these rows, `others` by table; `pid` and the cells left out get plain defaults."""
     symbols = Symbols()
     given = {
         "heap_survival": heap,
@@ -72,6 +75,8 @@ def make_profile(
         "memory_ledger": ledger,
         "object_census": census,
         "container_sizes": containers,
+        "heap_objects": objects,
+        "heap_references": references,
         "cpu_samples": cpu,
         "process_stats": process,
         "requests": requests,
@@ -81,7 +86,7 @@ def make_profile(
         "pool_states": pool_states,
         "pool_holders": pool_holders,
         "recording_quality": quality,
-    }
+    } | dict(others or {})
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
     tables |= symbols.tables()
     about: dict[str, Any] = {
@@ -118,6 +123,7 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "ledger": ledger_rows(seconds, session_lifetime_s),
         "census": census_rows(seconds, session_lifetime_s),
         "containers": container_rows(seconds, session_lifetime_s),
+        **graph_rows(seconds, session_lifetime_s),
         "cpu": cpu_rows(seconds),
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
@@ -253,6 +259,36 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
             }
         )
     return rows
+
+
+def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[Row]]:
+    """Return snapshots of the heap at a tenth and at the end: sessions, each with its dict, a text and a buffer."""
+    objects: list[Row] = []
+    references: list[Row] = []
+
+    def add(
+        rung: int, number: int, type_: str, size_bytes: int, held_by: int | None, label: str = "", **more: Any
+    ) -> None:
+        shared = {"rung": rung, "object_id": number, "type": type_, "size_bytes": size_bytes}
+        objects.append(shared | {"refcount": int(held_by is not None)} | more)
+        if held_by is not None:
+            references.append({"rung": rung, "from_id": held_by, "to_id": number, "label": label or None})
+
+    for rung, at_s in enumerate((seconds / 10, seconds)):
+        sessions = range(sessions_alive(at_s, None))
+        alive = sessions[-sessions_alive(at_s, session_lifetime_s) :]
+        add(rung, 1, "builtins.module", 80, None, root="module", name="app.sessions")
+        add(rung, 2, "builtins.dict", 400, 1, "<dict>", items=2)
+        add(rung, 3, "builtins.dict", 800 + 100 * len(alive), 2, ".SESSIONS", items=len(alive))
+        add(rung, 4, "builtins.module", 80, None, root="module", name="app.routes")
+        add(rung, 5, "builtins.dict", 9_000, 4, "<dict>", items=64)
+        for number in (1000 + 10 * session for session in alive):
+            add(rung, number, "app.sessions.Session", 48, 3)
+            add(rung, number + 1, "builtins.dict", 232, number, "<dict>", items=2)
+            add(rung, number + 2, "builtins.str", 61, number + 1, ".user")
+            add(rung, number + 3, "builtins.bytearray", 1_024, number + 1, ".data")
+    references.sort(key=lambda row: (row["rung"], row["from_id"]))
+    return {"objects": objects, "references": references}
 
 
 def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:

@@ -1,22 +1,27 @@
 """The only place that gathers what speaks for and against growth in one process.
 
-Each part is judged on its own: types and containers rung by rung, sites by survival, the
-ledger by its floor, threads and descriptors like memory. `perfkit.rules.memory_growth`
-weighs them.
+Each part is judged on its own: types and containers rung by rung, what piles up between two
+snapshots of the heap, sites by survival, the ledger by its floor, threads and descriptors like
+memory. `perfkit.rules.memory_growth` weighs them.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perfkit.analysis.heap_graph import HeapGraph
+from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
 from perfkit.analysis.survival import LiveHeap, SiteGrowth, growing_sites, live_heap
 from perfkit.analysis.trends import Slope, discoveries, mann_kendall, persistence, theil_sen, warm_up_end
 from perfkit.profile import Profile
+from perfkit.tables import TABLES
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +29,10 @@ SETTLE_S = 2.0
 """Time after the tracer's first sign that is left out: its own arrival, and requests in flight filling the picture."""
 MIN_RUNGS = 6
 """Rungs a type or container must have been seen at."""
+MAX_P = 1e-4
+"""Chance of a rise without a trend that a container may have which also gets shorter at times."""
+MIN_SNAPSHOT_S = 5.0
+"""Snapshots closer to each other than this show requests in flight rather than growth."""
 _ARTIFACTS = re.compile(r"^(module )?(perfkit\.probe|perfkit_|_?memray|__perfkit)")
 """Types and owners that the measurement itself brings along."""
 
@@ -42,10 +51,28 @@ class TypeGrowth:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerGrowth:
-    """How the length of one container changes from rung to rung.
+class CodePlace:
+    """A line that changes a container: `role` is inserts, removes, evicts, bounds or expires.
 
-    `owner` is the path from a module to it, `p` the chance of such a rise without a trend.
+    `limit_items` is the length that a bound compares with, `ttl_s` the age at which an entry expires.
+    """
+
+    role: str
+    function: str
+    file: str | None
+    line: int | None
+    limit_items: int | None = None
+    ttl_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerGrowth:
+    """How one container, or several that are reached alike, gets longer.
+
+    `owner` is the path from a root to it, `p` the chance of such a rise without a trend. `pile`
+    is what two snapshots of the heap say of it, and `bytes_per_s` how fast everything behind it
+    grows by them. With fewer than 6 `rungs` its length was not followed: then `backed` says
+    whether the memory of the process kept growing. `code` is who changes it.
     """
 
     container: str
@@ -57,16 +84,32 @@ class ContainerGrowth:
     p: float
     every_rung: bool
     persistence_ratio: float
-    shape: Shape
+    shape: Shape | None
     follows_load: bool
     first: int
     last: int
     rungs: int
+    pile: Pile | None = None
+    bytes_per_s: float | None = None
+    backed: bool = False
+    code: tuple[CodePlace, ...] = ()
 
     @property
     def keeps_growing(self) -> bool:
-        """Whether it grew at every rung, at the end at no less than half the first pace, and not with the load."""
-        return self.every_rung and self.persistence_ratio >= 0.5 and not self.follows_load
+        """Whether it grew at every rung, at the end at no less than half the first pace, and not with the load.
+
+        Where entries go as well as come, a trend that no random walk explains will do.
+        """
+        if self.follows_load:
+            return False
+        if self.rungs < MIN_RUNGS:
+            return self.backed
+        rises = self.every_rung or (self.p <= MAX_P and self.items_per_s.grows)
+        return rises and self.persistence_ratio >= 0.5
+
+    def places(self, *roles: str) -> list[CodePlace]:
+        """Return who changes it in one of some ways."""
+        return [place for place in self.code if place.role in roles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +134,13 @@ class Evidence:
     threads: Growth | None
     descriptors: Growth | None
     limit: Limit | None
+    heap_growth: HeapGrowth | None = None
+    between_s: float = 0.0
+
+    @property
+    def python_bytes_per_s(self) -> float | None:
+        """Return how fast Python's objects grew between two snapshots, in bytes per second; None without them."""
+        return None if self.heap_growth is None else self.heap_growth.bytes / self.between_s
 
     @property
     def traced(self) -> bool:
@@ -113,21 +163,35 @@ def gather(profile: Profile, pid: int) -> Evidence:
     census, sizes = (frame[frame["at_ns"] >= warm_s * 1e9] for frame in (census, sizes))
     moments = heap.time_s if heap is not None else np.zeros(0)
     windows = [_span(frame["at_ns"].to_numpy(np.float64) / 1e9) for frame in (census, readings)] + [_span(moments)]
+    parts = ledger(profile, pid, since_s)
+    sites = tuple(growing_sites(heap)) if heap is not None else ()
+    snapshots = between(profile, pid)
+    grown, between_s = (snapshots[0], snapshots[2] - snapshots[1]) if snapshots else (None, 0.0)
+    if between_s < MIN_SNAPSHOT_S:
+        grown = None
+    containers = growing_containers(sizes, load)
+    if grown is not None:
+        backed = any(each.keeps_growing for each in sites) or any(
+            part is not None and part.keeps_growing for part in (parts.python_blocks, parts.traced, parts.anon)
+        )
+        containers = with_piles(containers, grown, between_s, census, sizes, load, backed=backed)
     return Evidence(
         pid=pid,
         since_s=since_s,
-        window_s=max(windows),
+        window_s=max([*windows, between_s]),
         rungs=max(census["rung"].nunique(), sizes["rung"].nunique()),
         readings=len(readings),
         moments=len(moments),
-        ledger=ledger(profile, pid, since_s),
+        ledger=parts,
         heap=heap,
-        sites=tuple(growing_sites(heap)) if heap is not None else (),
+        sites=sites,
         types=tuple(growing_types(census)),
-        containers=tuple(growing_containers(sizes, load)),
+        containers=tuple(with_code(containers, _code(profile, pid))),
         threads=growth(stats, "threads"),
         descriptors=growth(stats, "descriptors"),
         limit=memory_limit(profile, pid),
+        heap_growth=grown,
+        between_s=between_s,
     )
 
 
@@ -188,6 +252,154 @@ def growing_containers(sizes: pd.DataFrame, load: "Load | None" = None, rate: fl
     return sorted(found, key=lambda each: (-each.items_per_s.estimate, each.container))
 
 
+def with_piles(
+    containers: Sequence[ContainerGrowth],
+    grown: HeapGrowth,
+    between_s: float,
+    census: pd.DataFrame,
+    sizes: pd.DataFrame,
+    load: "Load | None" = None,
+    *,
+    backed: bool = False,
+) -> list[ContainerGrowth]:
+    """Return the containers, and whatever else piles up between two snapshots of the heap, fastest first.
+
+    How a pile grew in between is told by the lengths of its containers, where the census followed
+    them, else by the number of objects of the type that piles up; else it is not known.
+
+    Args:
+        containers: the growing containers of the census.
+        grown: what two snapshots differ in.
+        between_s: seconds between the two.
+        census: rows of `object_census` of one process.
+        sizes: rows of `container_sizes` of the same.
+        load: what the load generator sent.
+        backed: whether the memory of the process kept growing meanwhile.
+    """
+    rows_of = {str(name): rows for name, rows in sizes.sort_values(["container", "rung"]).groupby("container")}
+    by_address: dict[int, list[str]] = {}
+    for name in rows_of:
+        by_address.setdefault(int(name.partition(".")[0], 16), []).append(name)
+    rest = {each.container: each for each in containers}
+    piles = []
+    for pile in grown.piles:
+        if any(_ARTIFACTS.match(step) for step in pile.steps[:1]):
+            continue
+        names = [name for address in pile.holder_ids.tolist() for name in by_address.get(address, ())]
+        for name in names:
+            rest.pop(name, None)
+        series = _lengths([rows_of[name] for name in names])
+        if series is None and pile.item_type is not None:
+            series = _numbers(census, pile.item_type, pile.objects)
+        piles.append(_piled(pile, between_s, series, load, limit=_limit_of(rows_of, names), backed=backed))
+    known = [_owned(each, grown.after) for each in rest.values()]
+    return sorted(piles, key=lambda each: -(each.bytes_per_s or 0.0)) + known
+
+
+def _owned(container: ContainerGrowth, graph: HeapGraph) -> ContainerGrowth:
+    """Return a container with the path that a snapshot knows, where the census found none."""
+    if container.owner:
+        return container
+    address = int(container.container.partition(".")[0], 16)
+    place = int(np.searchsorted(graph.object_id, address))
+    if place == len(graph) or graph.object_id[place] != address or graph.is_ours[place]:
+        return container
+    return replace(container, owner=tuple(graph.steps(place)[:-1]))
+
+
+def _piled(
+    pile: Pile,
+    between_s: float,
+    series: tuple[Floats, Floats] | None,
+    load: "Load | None",
+    *,
+    limit: int | None,
+    backed: bool,
+) -> ContainerGrowth:
+    """Return the growth of a pile, by its length over time where that is known."""
+    shared: dict[str, Any] = {
+        "container": f"{int(pile.holder_ids[0]):#x}",
+        "type": pile.type.removeprefix("builtins."),
+        "item_type": pile.item_type,
+        "owner": pile.steps,
+        "limit_items": limit,
+        "pile": pile,
+        "bytes_per_s": pile.bytes / between_s,
+    }
+    if series is None:
+        rate = pile.objects / between_s
+        return ContainerGrowth(
+            **shared,
+            items_per_s=Slope(rate, rate, rate, 1.0, 2),
+            p=1.0,
+            every_rung=False,
+            persistence_ratio=1.0,
+            shape=None,
+            follows_load=False,
+            first=pile.items_before,
+            last=pile.items_after,
+            rungs=2,
+            backed=backed,
+        )
+    time, items = series
+    return ContainerGrowth(**shared, **_course(time, items, load), p=mann_kendall(items, independent=True))
+
+
+def _lengths(parts: Sequence[pd.DataFrame]) -> tuple[Floats, Floats] | None:
+    """Return (seconds, items) of containers together, at the rungs that all of them were seen at; None: too few."""
+    if not parts:
+        return None
+    longest = max(len(rows) for rows in parts)
+    # One that was noticed late would look like growth when it comes.
+    whole = [rows.set_index("rung") for rows in parts if len(rows) == longest]
+    together = pd.concat([rows["items"] for rows in whole], axis=1).dropna()
+    if len(together) < MIN_RUNGS:
+        return None
+    time = whole[0]["at_ns"].reindex(together.index).to_numpy(np.float64) / 1e9
+    return time, together.sum(axis=1).to_numpy(np.float64)
+
+
+def _numbers(census: pd.DataFrame, kind: str, objects: int) -> tuple[Floats, Floats] | None:
+    """Return (seconds, objects) of a type at each rung; None where it grows by other objects than those of a pile."""
+    rows = census[census["type"] == kind].sort_values("rung")
+    counts = rows["objects"].to_numpy(np.float64)
+    if len(counts) < MIN_RUNGS or not 0.5 * objects <= counts[-1] - counts[0] <= 1.5 * objects:
+        return None
+    return rows["at_ns"].to_numpy(np.float64) / 1e9, counts
+
+
+def _limit_of(rows_of: Mapping[str, pd.DataFrame], names: Sequence[str]) -> int | None:
+    """Return the limit that one of some containers declares; of several, only when there is one container."""
+    if len(names) != 1:
+        return None
+    limit = rows_of[names[0]]["limit_items"].iloc[-1]
+    return None if pd.isna(limit) else int(limit)
+
+
+def with_code(containers: Sequence[ContainerGrowth], code: Mapping[str, Sequence[CodePlace]]) -> list[ContainerGrowth]:
+    """Return the containers with who changes them, and the limit that their code keeps where they declare none."""
+    found = []
+    for each in containers:
+        places = tuple(code.get(each.container.partition(".")[0], ()))
+        limits = [place.limit_items for place in places if place.role == "bounds" and place.limit_items]
+        limit = each.limit_items or min(limits, default=None)
+        found.append(replace(each, code=places, limit_items=limit) if places else each)
+    return found
+
+
+def _code(profile: Profile, pid: int) -> dict[str, list[CodePlace]]:
+    """Return who changes each container, by its address."""
+    if "container_code" not in TABLES:
+        return {}
+    rows = _of_process(profile, "container_code", pid)
+    found: dict[str, list[CodePlace]] = {}
+    fields = ("role", "function", "file", "line", "limit_items", "ttl_s")
+    for row in rows.to_dict("records"):
+        cells: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in fields}
+        found.setdefault(str(row["container"]).partition(".")[0], []).append(CodePlace(**cells))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """When the load generator sent its requests, in seconds, increasing."""
@@ -220,27 +432,33 @@ class Load:
 
 def _container(name: str, rows: pd.DataFrame, items: Floats, *, p: float, load: Load | None) -> ContainerGrowth:
     """Return the growth of one container."""
-    time = rows["at_ns"].to_numpy(np.float64) / 1e9
     last = rows.iloc[-1]
     owner = "" if pd.isna(last["owner"]) else str(last["owner"])
     limit = last.get("limit_items")
-    assert len(time) >= MIN_POINTS
     return ContainerGrowth(
         container=name,
         type=str(last["type"]).removeprefix("builtins."),
         item_type=None if pd.isna(last["item_type"]) else str(last["item_type"]),
         owner=tuple(step for step in owner.split(" > ") if step),
         limit_items=None if limit is None or pd.isna(limit) else int(limit),
-        items_per_s=theil_sen(time, items),
         p=p,
-        every_rung=bool((np.diff(items) > 0).all()),
-        persistence_ratio=persistence(time, items)[1],
-        shape=shape(time, items),
-        follows_load=load is not None and load.explains(time, items),
-        first=int(items[0]),
-        last=int(items[-1]),
-        rungs=len(items),
+        **_course(rows["at_ns"].to_numpy(np.float64) / 1e9, items, load),
     )
+
+
+def _course(time: Floats, items: Floats, load: "Load | None") -> dict[str, Any]:
+    """Return how a number of items goes over time, as fields of ContainerGrowth."""
+    assert len(time) >= MIN_POINTS
+    return {
+        "items_per_s": theil_sen(time, items),
+        "every_rung": bool((np.diff(items) > 0).all()),
+        "persistence_ratio": persistence(time, items)[1],
+        "shape": shape(time, items),
+        "follows_load": load is not None and load.explains(time, items),
+        "first": int(items[0]),
+        "last": int(items[-1]),
+        "rungs": len(items),
+    }
 
 
 def _warm_up_end(census: pd.DataFrame) -> float:
@@ -263,5 +481,10 @@ def _span(time_s: Floats) -> float:
 
 def _of(profile: Profile, table: str, pid: int) -> pd.DataFrame:
     """Return the rows of one process, in order of time."""
+    return _of_process(profile, table, pid).sort_values("at_ns", kind="stable")
+
+
+def _of_process(profile: Profile, table: str, pid: int) -> pd.DataFrame:
+    """Return the rows of one process."""
     frame = profile.frame(table)
-    return frame[frame["pid"] == pid].sort_values("at_ns", kind="stable")
+    return frame[frame["pid"] == pid]

@@ -6,7 +6,7 @@ of a leaking site keep rising, those of a cache stop. So sites are ranked by the
 their live bytes, never by the bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +89,8 @@ class LiveHeap:
     live_bytes: Floats
     live_objects: Floats
     rows: "Rows" = field(repr=False)
+    calls: Mapping[int, frozenset[tuple[str, str | None]]] = field(default_factory=dict, repr=False)
+    """The (function, file) pairs of the program that each stack passes through."""
 
     def slope(self, sites: Sequence[Place]) -> Slope | None:
         """Return the growth of several sites together, in bytes per second; None when there is nothing to tell."""
@@ -191,7 +193,22 @@ def live_heap(profile: Profile, pid: int, since_s: float = 0.0, points: int = PO
         live_bytes=_live(rows, rows.size_bytes, time),
         live_objects=_live(rows, rows.allocations, time),
         rows=rows,
+        calls=_calls(profile),
     )
+
+
+def _calls(profile: Profile) -> dict[int, frozenset[tuple[str, str | None]]]:
+    """Return the functions of the program and its libraries that each stack passes through."""
+    rows = profile.sql(
+        """
+        select distinct stack_id, list_extract(string_split(function, '.'), -1) as function, file
+        from stack_frames join frames using (frame_id) where kind in ('python', 'library')
+        """
+    )
+    found: dict[int, set[tuple[str, str | None]]] = {}
+    for stack, function, file in zip(rows.stack_id, rows.function, rows.file, strict=True):
+        found.setdefault(int(stack), set()).add((str(function), file))
+    return {stack: frozenset(pairs) for stack, pairs in found.items()}
 
 
 def growing_sites(heap: LiveHeap) -> list[SiteGrowth]:

@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from perfkit.attach.errors import NoSuchProcess, UnsupportedInterpreter
+from perfkit.attach.errors import NoSuchProcess, NotPython, UnsupportedInterpreter
 from perfkit.attach.permission import denied
-from perfkit.attach.target import Target
+from perfkit.attach.target import NO_PYTHON, Target
 from perfkit.errors import CannotRecord
 
 NEWEST_PYTHON = (3, 15)
@@ -68,6 +68,8 @@ def problem(target: Target) -> CannotRecord | None:
     """Return why py-spy cannot sample the target, or None; nothing is touched."""
     if binary() is None:
         return PySpyMissing()
+    if target.python == NO_PYTHON:
+        return NotPython(target.pid, target.program)
     reason = None
     if target.free_threaded:  # https://github.com/benfred/py-spy/issues/711
         reason = "py-spy cannot read the stacks of an interpreter without the GIL"

@@ -40,21 +40,21 @@ _RESERVE_BYTES = 256 << 20
 class ObjectGraph:
     """Takes snapshots of all objects and their references.
 
-    Options: `rungs` 1 takes one snapshot at the end of the recording, when no tracer is at work
-    any more; 2 one at its start too, to see what grew between them. `copy` "never" always walks in slices.
-    `max_objects` and `max_seconds` are limits of one snapshot beyond which it is given up;
-    `share` of one CPU that slices may take.
+    Options: `rungs` 2 takes one snapshot at the start of the recording, before a tracer is at work,
+    and one at its end, to see what grew between them; 1 only the last. `copy` "never" always walks in
+    slices. `max_objects` and `max_seconds` are limits of one snapshot beyond which it is given up: what
+    two snapshots of that many objects take a copy is half a minute; `share` of one CPU that slices may take.
     """
 
     name: str = "object_graph"
     group: str = "objects"
-    on_request: bool = True
-    writes: tuple[str, ...] = ("heap_objects", "heap_references")
+    encloses: bool = True
+    writes: tuple[str, ...] = ("heap_snapshots", "heap_objects", "heap_references")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "rungs": 1,
+            "rungs": 2,
             "copy": "auto",
-            "max_objects": 20_000_000,
+            "max_objects": 5_000_000,
             "max_seconds": 120.0,
             "share": 0.5,
         }
@@ -86,20 +86,22 @@ class ObjectGraph:
             finally:
                 if options["rungs"] == 2:
                     first.join(2 * options["max_seconds"])
+                recording.say("taking the last snapshot of the heap")
                 snapshots.take(options["rungs"] - 1)
                 with suppress(TargetGone, ProbeFailed):
                     snapshots.keep(session.stop("object_graph"))
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
-        """Return heap_objects, heap_references and the row of recording_quality."""
+        """Return heap_snapshots, heap_objects, heap_references and the row of recording_quality."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         from perfkit.raw.graph_file import read_graph
-        from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES, RECORDING_QUALITY
+        from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES, HEAP_SNAPSHOTS, RECORDING_QUALITY
 
         start, end = read_note(raw.folder / _START), read_note(raw.folder / _END)
         rows = {row["rung"]: row for row in end.get("rungs", ())}
-        objects, references, notes = [], [], []
+        snapshots, objects, references, notes = [], [], [], []
         files = sorted(raw.folder.glob("graph-*.bin"))
         for file in files:
             rung = int(file.stem.rpartition("-")[2])
@@ -110,6 +112,19 @@ class ObjectGraph:
                 continue
             objects.append(graph.objects)
             references.append(graph.references)
+            row = rows.get(rung, {})
+            snapshots.append(
+                {
+                    "pid": raw.pid,
+                    "rung": rung,
+                    "at_ns": raw.clock.from_monotonic(row.get("at_ns", row["monotonic_ns"])) if row else 0,
+                    "mode": row.get("mode", "copy"),
+                    "objects": graph.objects.num_rows,
+                    "references": graph.references.num_rows,
+                    "size_bytes": pc.sum(graph.objects["size_bytes"]).as_py(),
+                    "stopped_ns": row.get("stopped_ns", 0),
+                }
+            )
         taken = len(objects)
         if (wanted := len(rows) or 1) > taken and not notes:
             notes.append("The target ended before the snapshot, which is taken at the end of the recording.")
@@ -128,6 +143,7 @@ class ObjectGraph:
             "note": " ".join(notes) or None,
         }
         return {
+            "heap_snapshots": HEAP_SNAPSHOTS.from_rows(snapshots),
             "heap_objects": pa.concat_tables(objects) if objects else HEAP_OBJECTS.empty(),
             "heap_references": pa.concat_tables(references) if references else HEAP_REFERENCES.empty(),
             "recording_quality": RECORDING_QUALITY.from_rows([quality]),
@@ -190,7 +206,7 @@ def has_room(target: Target) -> bool:
 def copy_share(target: Target) -> float:
     """Return the share of one CPU that a copy may take: all of it, or a quarter of what a cgroup allows the target.
 
-    The copy yields to everybody (nice 19), but what it uses counts towards a quota, and when
+    The copy yields to others (nice 10), but what it uses counts towards a quota, and when
     that is used up the target stands still.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files

@@ -6,7 +6,7 @@ The capture ends by itself when it reaches its time or size, even if nobody is l
 from __future__ import annotations
 
 import atexit
-import importlib.util
+import importlib
 import os
 import sys
 import threading
@@ -56,7 +56,7 @@ class Recorder:
             memory_interval_ms=interval_ms,
         )
         began_ns = time.monotonic_ns()
-        clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns()}
+        clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns(), "process_ns": time.process_time_ns()}
         tracker.__enter__()
         held_ns = time.monotonic_ns() - began_ns
         self._tracker, self._file = tracker, file
@@ -81,10 +81,11 @@ class Recorder:
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
-        began_ns = time.monotonic_ns()
+        began_ns, process_ns = time.monotonic_ns(), time.process_time_ns()
         tracker.__exit__(None, None, None)
         now_ns = time.monotonic_ns()
-        self._ended = {"ended": why, "monotonic_ns": now_ns, "stop_took_ns": now_ns - began_ns}
+        took_ns = now_ns - began_ns
+        self._ended = {"ended": why, "monotonic_ns": now_ns, "stop_took_ns": took_ns, "process_ns": process_ns}
 
     def stop(self) -> dict[str, Any]:
         """Stop the capture and forget memray; return when and why it ended."""
@@ -122,17 +123,14 @@ def _import_memray(folder: str) -> Any:
 def _stand_ins() -> dict[str, ModuleType]:
     """Return modules that memray imports for its reports, which are not made here.
 
-    rich is a package the target may not have. `module_tools` looks for the places that
-    packages are installed in, which takes the target longer than all the rest.
+    rich is a package the target may not have, and has no use for if it has not imported it.
+    `module_tools` looks for the places that packages are installed in, which takes the target
+    longer than all the rest.
     """
     reporters, tools = ModuleType("memray.reporters"), ModuleType("memray.reporters.module_tools")
     tools.get_python_path_info = lambda: {"stdlib": None, "site_packages": (), "sys_path": ()}  # type: ignore[attr-defined]
     found = {"memray.reporters": reporters, "memray.reporters.module_tools": tools}
-    try:
-        has_rich = "rich" in sys.modules or importlib.util.find_spec("rich") is not None
-    except (ImportError, ValueError):
-        has_rich = False
-    if not has_rich:
+    if "rich" not in sys.modules:
         rich, progress = ModuleType("rich"), ModuleType("rich.progress")
         rich.print = print  # type: ignore[attr-defined]
         rich.progress = progress  # type: ignore[attr-defined]

@@ -56,6 +56,8 @@ _INTERVAL_S = 0.05
 _HUNG_S = 1.0
 _LONGEST_REST_NS = 500_000_000
 _WALL = 0x40000000
+_NICE = 10
+"""A tenth of what the target gets where they compete; at 19 a busy machine would let it wait for minutes."""
 
 _CALLS = {
     # clone, write, close, dup3, close_range, prctl, setpriority, prlimit64, exit_group, openat, nanosleep
@@ -153,6 +155,7 @@ class Recorder:
             return
         yield from copy.make(lambda write: _write_all(write, max_objects), descriptor, max_seconds)
         row["stopped_ns"], self._under_way = copy.stopped_ns, bool(copy.pid)
+        row["at_ns"] = copy.made_ns
         try:
             if not copy.pid:
                 row["no_copy"] = f"clone failed ({copy.why})"
@@ -209,7 +212,7 @@ class Copy:
         (self._clone, self._write, self._close, self._dup3, self._close_range, self._prctl, self._setpriority,
          self._prlimit, self._exit, self._openat, self._nanosleep) = _CALLS[os.uname().machine]  # fmt: skip
         self._syscall = _syscall()
-        self.pid = 0
+        self.pid = self.made_ns = 0
         self.why: str | None = None
         self.stopped_ns = 0
         self._share, self._rested_ns = share, time.monotonic_ns()
@@ -223,7 +226,7 @@ class Copy:
             # have the GIL, the longer interval holds for all who wait, and it begins anew.
             sys.setswitchinterval(max(interval_s, _INTERVAL_S))
             yield 2 * min(interval_s, _INTERVAL_S) + 0.001
-            began_ns = time.monotonic_ns()
+            began_ns = self.made_ns = time.monotonic_ns()
             collects = gc.isenabled()
             # Signals to the process group must not reach the copy: their handlers write to a descriptor.
             mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -255,7 +258,7 @@ class Copy:
             if call(self._close_range, 1, 0xFFFFFFFF, 0, 0, 0):
                 for number in range(1, 65536):
                     call(self._close, number, 0, 0, 0, 0)
-            call(self._setpriority, 0, 0, 19, 0, 0)
+            call(self._setpriority, 0, 0, _NICE, 0, 0)
             name = array("B", b"perfkit-graph\0")
             call(self._prctl, 15, name.buffer_info()[0], 0, 0, 0)
             for limit, value in ((4, 0), (0, max(1, int(cpu_s)))):  # no core dump; so many seconds of CPU
@@ -857,6 +860,8 @@ class Walk:
             frame = getattr(each, attribute)
             if frame is None:
                 return {}
+            if str(frame.f_globals.get("__name__", "")).startswith(_OWN):
+                self._own.append(id(each))
             # Up to 3.10 the frame is an object between the generator and its variables.
             return {**self._locals_of(frame), id(frame): self._strings["<frame>"]}
 

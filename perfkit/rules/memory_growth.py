@@ -2,13 +2,13 @@
 
 import math
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perfkit.analysis.growth import MIN_RUNGS, ContainerGrowth, Evidence, gather
+from perfkit.analysis.growth import MIN_RUNGS, CodePlace, ContainerGrowth, Evidence, gather
 from perfkit.analysis.ledger import Growth
+from perfkit.analysis.naming import holder_name, numbers, place_text, short_type
 from perfkit.analysis.survival import MIN_POINTS, Place, SiteGrowth
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict
@@ -19,6 +19,15 @@ _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
+_URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
+_REST_RATIO = 2.0
+"""Growth of the process is not explained by its holders when it is more than this times theirs."""
+_SURVIVES = 0.5
+"""A line of whose allocations fewer survive does something else, too."""
+_MAX_LEAVES = 50
+"""Survivors per item that a line may leave and still be taken for what makes the items."""
+_UNSURE_RATIO = 0.2
+"""Half the width of the interval of a rate that only two snapshots tell."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +37,16 @@ class MemoryGrowth:
     Why it matters: a process that gives nothing back is killed when it reaches its limit, with
     every request in flight. The line that allocates and the container that keeps the objects
     are what one needs to fix it; a full cache or a busy minute needs no fix at all.
-    Evidence: containers that got longer at every rung, types whose number rises (Mann-Kendall,
-    Benjamini-Hochberg), the slope of live bytes of each allocation site with its interval
-    (Theil-Sen), survivors old enough to count, and which part of the resident memory grew.
-    The verdict is a leak only when a container and its memory both keep growing to the end.
+    Evidence: what grew between two snapshots of the heap, by the way it is reached; containers
+    that got longer at every rung; types whose number rises (Mann-Kendall, Benjamini-Hochberg);
+    the slope of live bytes of each allocation site with its interval (Theil-Sen); survivors old
+    enough to count; who inserts into a container and who removes from it; and which part of the
+    resident memory grew. The verdict is a leak only when a holder and its memory both keep
+    growing to the end.
     Limits: a cache whose limit perfkit cannot see, and which does not reach it while it is
     recorded, looks like a leak. While the allocation tracer is attached, growth outside of
     Python's objects below `tracer_bytes_per_s` is taken for the tracer's own. Objects allocated
-    before the recording have no allocation line. Memory that no container of Python holds is
-    reported as undetermined. Needs `min_window_s`.
+    before the recording have no allocation line. Needs `min_window_s`.
     Source: https://docs.python.org/3/library/gc.html (what a census can see)
     """
 
@@ -64,19 +74,13 @@ class MemoryGrowth:
         ]
 
     def judge(self, evidence: Evidence) -> Finding:
-        """Return the finding for one process."""
+        """Return the finding for one process: the most urgent of what can be said, the fastest growth first."""
         if lacking := self._lacking(evidence):
             finding = _undecided(evidence.pid, "Not recorded long enough to judge the memory", tuple(lacking))
         else:
-            finding = (
-                self._counted(evidence)
-                or self._held(evidence)
-                or self._levelling_off(evidence)
-                or self._not_held(evidence)
-                or self._nothing(evidence)
-            )
+            finding = self._counted(evidence) or self._of_holders(evidence)
         gate = self.gate_bytes_per_s(evidence)
-        return replace(finding, limit=finding.limit or gate, evidence=_summary(evidence) | dict(finding.evidence))
+        return replace(finding, limit=finding.limit or gate, evidence=numbers(evidence) | dict(finding.evidence))
 
     def gate_bytes_per_s(self, evidence: Evidence) -> float:
         """Return the growth from which on it matters, in bytes per second."""
@@ -95,9 +99,21 @@ class MemoryGrowth:
             return [f"{MIN_RUNGS} censuses, or {MIN_POINTS} readings of the memory"]
         return []
 
+    def _of_holders(self, evidence: Evidence) -> Finding:
+        """Return the most urgent finding about what holds the growth, or about growth that nothing is seen to hold."""
+        found = [*self._held(evidence)]
+        if not any(finding.verdict is Verdict.FAIL for finding in found):
+            found += [each for each in (self._levelling_off(evidence),) if each is not None]
+            explained = sum(finding.measured or 0.0 for finding in found)
+            rest = self._not_held(evidence)
+            if rest is not None and (rest.measured or 0.0) > _REST_RATIO * explained:
+                found.append(rest)
+        found.sort(key=lambda finding: _URGENCY[finding.verdict])
+        return found[0] if found else self._nothing(evidence)
+
     def _counted(self, evidence: Evidence) -> Finding | None:
         """Return the finding for threads or descriptors that pile up."""
-        held = _holder(evidence)
+        held = next((each for each in evidence.containers if each.owner and each.keeps_growing), None)
         for class_, what, growth in (
             ("thread_leak", "threads", evidence.threads),
             ("fd_leak", "open descriptors", evidence.descriptors),
@@ -115,9 +131,13 @@ class MemoryGrowth:
                 f"The number of {what} grows by {growth.slope.estimate:.2g} per second, "
                 f"from {growth.first:.0f} to {growth.last:.0f}",
                 f"Find out where {what} should end and do not; "
-                + (f"{_name(held.owner, held.type)} grows with them." if held else "no growing container was seen."),
+                + (
+                    f"{holder_name(held.owner, held.type)} grows with them."
+                    if held
+                    else "no container grows with them."
+                ),
                 holder=held,
-                sites=_ranked(evidence, held) if held else (),
+                sites=sites_of(evidence, held) if held else (),
                 measured=growth.slope.estimate,
                 limit=self.min_count / max(growth.window_s, 1.0),
                 unit="1/s",
@@ -125,35 +145,64 @@ class MemoryGrowth:
             )
         return None
 
-    def _held(self, evidence: Evidence) -> Finding | None:
-        """Return the finding when a container grew at every rung."""
-        held = _holder(evidence)
-        if held is None:
-            return None
-        sites = _ranked(evidence, held)
-        rate = _rate(evidence, sites, held)
-        site = sites[0].site if sites else None
-        name, what = _name(held.owner, held.type), _short(held.item_type or "items")
+    def _held(self, evidence: Evidence) -> Iterator[Finding]:
+        """Yield a finding for each holder that keeps growing by more than the gate, the fastest first."""
+        gate = self.gate_bytes_per_s(evidence)
+        for held in sorted(
+            (each for each in evidence.containers if each.keeps_growing), key=lambda each: _weight(evidence, each)
+        ):
+            sites = sites_of(evidence, held)
+            rate = rate_of(evidence, sites, held)
+            if rate is None or not rate.grows:
+                if held.owner and not evidence.heap_growth:
+                    yield self._rate_unknown(evidence, held, sites, rate)
+                continue
+            if rate.estimate < gate:
+                name = holder_name(held.owner, held.type)
+                title = f"{name} gets longer, but only by {bytes_text(rate.estimate)}/s"
+                yield _finding(
+                    evidence, Verdict.PASS, "none", title, "Nothing to do.", holder=held, sites=sites, rate=rate,
+                    confidence=0.9,
+                )  # fmt: skip
+                continue
+            yield self._of_holder(evidence, held, sites, rate)
+
+    def _rate_unknown(
+        self, evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth], rate: Slope | None
+    ) -> Finding:
+        """Return the finding for a container that gets longer while its memory is not known."""
+        name = holder_name(held.owner, held.type)
+        return _finding(
+            evidence,
+            Verdict.UNDECIDED,
+            "undetermined",
+            f"{name} gets longer by {held.items_per_s.estimate:.3g} items per second; its memory could not be told",
+            f"Look at who removes entries from {name}.",
+            holder=held,
+            sites=sites,
+            rate=rate,
+            needs=("a longer recording, or `--collect heap`, to see the memory of the items",),
+        )
+
+    def _of_holder(
+        self, evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth], rate: Slope
+    ) -> Finding:
+        """Return what growth by more than the gate means for its holder."""
+        name, what = holder_name(held.owner, held.type), short_type(held.item_type or "items")
         shared: dict[str, Any] = {"holder": held, "sites": sites, "rate": rate}
-        if held.limit_items is not None and held.last <= held.limit_items:
-            return self._filling(evidence, held, rate, shared)
-        if rate is None or not rate.grows:
-            title = (
-                f"{name} gets longer by {held.items_per_s.estimate:.3g} items per second; its memory could not be told"
-            )
+        by = f"Memory grows by {bytes_text(rate.estimate)}/s"
+        if held.pile is not None and held.pile.kind == "garbage":
             return _finding(
                 evidence,
-                Verdict.UNDECIDED,
-                "undetermined",
-                title,
-                f"Look at who removes entries from {name}.",
-                needs=("a longer recording, or `--collect heap`, to see the memory of the items",),
+                Verdict.FAIL,
+                "gc_debt",
+                f"{by}: {what} objects in cycles wait for the garbage collector, which does not come",
+                "Let the collector run (it is switched off, or its thresholds are too high), or break the cycles.",
+                confidence=0.85,
                 **shared,
             )
-        if rate.estimate < self.gate_bytes_per_s(evidence):
-            title = f"{name} gets longer, but only by {bytes_text(rate.estimate)}/s"
-            return _finding(evidence, Verdict.PASS, "none", title, "Nothing to do.", confidence=0.9, **shared)
-        by = f"Memory grows by {bytes_text(rate.estimate)}/s"
+        if held.limit_items is not None and held.last <= held.limit_items:
+            return self._filling(evidence, held, rate, shared)
         if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
             return _finding(
                 evidence,
@@ -164,6 +213,8 @@ class MemoryGrowth:
                 confidence=0.8,
                 **shared,
             )
+        if ends := held.places("bounds", "expires"):
+            return self._bounded(evidence, held, rate, ends, shared)
         if _CAN_BE_BOUNDED.search(held.type):
             return _finding(
                 evidence,
@@ -174,14 +225,14 @@ class MemoryGrowth:
                 needs=("a recording that is longer than it takes to fill, or the limit of the cache",),
                 **shared,
             )
-        adds = f"{_at(site)} keeps adding" if site else "something keeps adding"
+        adds = f"{place_text(sites[0].site)} keeps adding" if sites else "something keeps adding"
+        title = f"{by}: {adds} {what} to {name}" if held.item_type else f"{by}: {name} gets larger"
         return _finding(
             evidence,
             Verdict.FAIL,
             "python_leak",
-            f"{by}: {adds} {what} to {_name(held.owner)}",
-            f"Find out who should remove entries from {name} and when; nothing did while it was recorded. "
-            "If it is a cache, give it a limit.",
+            title,
+            _advice(held, name),
             confidence=_confidence(evidence, held, sites, rate),
             needs=(
                 f"a recording longer than the lifetime that entries of {name} are meant to have",
@@ -190,36 +241,54 @@ class MemoryGrowth:
             **shared,
         )
 
-    def _filling(
-        self, evidence: Evidence, held: ContainerGrowth, rate: Slope | None, shared: dict[str, Any]
-    ) -> Finding:
+    def _filling(self, evidence: Evidence, held: ContainerGrowth, rate: Slope, shared: dict[str, Any]) -> Finding:
         """Return the finding for a container with a limit that it has not reached."""
         assert held.limit_items is not None
         left = max(held.limit_items - held.last, 0)
         seconds = left / held.items_per_s.estimate
-        full = rate.estimate * seconds if rate else 0.0
-        fits = evidence.limit is None or full < evidence.limit.left_bytes
+        fits = evidence.limit is None or rate.estimate * seconds < evidence.limit.left_bytes
         return _finding(
             evidence,
             Verdict.PASS if fits else Verdict.FAIL,
             "filling",
-            f"{_name(held.owner)} is filling: {held.last:,} of at most {held.limit_items:,} items, "
+            f"{holder_name(held.owner)} is filling: {held.last:,} of at most {held.limit_items:,} items, "
             f"full in {seconds_text(seconds)}" + ("" if fits else ", which is more than fits into memory"),
             "Nothing to do: growth ends by itself." if fits else "Lower its limit.",
             confidence=0.9,
             **shared,
         )
 
+    def _bounded(
+        self, evidence: Evidence, held: ContainerGrowth, rate: Slope, ends: Sequence[CodePlace], shared: dict[str, Any]
+    ) -> Finding:
+        """Return the finding for a container whose code limits it, in a way that was not seen to work yet."""
+        name, end = holder_name(held.owner, held.type), ends[0]
+        ttl = next((place.ttl_s for place in ends if place.ttl_s), None)
+        wait = 2 * ttl if ttl else 4 * evidence.window_s
+        how = "removes what is too old" if end.role == "expires" else "keeps it below a length"
+        return _finding(
+            evidence,
+            Verdict.UNDECIDED,
+            "filling",
+            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {how}, but did not in this recording",
+            "Nothing to do if that happens in time.",
+            needs=(f"a recording of {seconds_text(max(wait, 60))}, to see whether it stops",),
+            confidence=0.7,
+            **shared,
+        )
+
     def _levelling_off(self, evidence: Evidence) -> Finding | None:
         """Return the finding when containers grew but slow down, or follow the load."""
         gate = self.gate_bytes_per_s(evidence)
+        kinds = {each.type for each in evidence.types}
         for held in (each for each in evidence.containers if each.owner and not each.keeps_growing):
-            kinds = {each.type for each in evidence.types}
-            sites = [each for each in _ranked(evidence, held) if _leaves_per_item(each, held) in range(1, 50)]
-            rate = _rate(evidence, sites, held)
-            if rate is None or rate.estimate < gate or held.p > self.max_p or not (sites or held.item_type in kinds):
+            sites = [each for each in sites_of(evidence, held) if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
+            rate = rate_of(evidence, sites, held)
+            if rate is None or rate.estimate < gate or held.p > self.max_p:
                 continue
-            name = _name(held.owner, held.type)
+            if not (sites or held.pile is not None or held.item_type in kinds):
+                continue
+            name = holder_name(held.owner, held.type)
             if held.follows_load:
                 return _finding(
                     evidence,
@@ -231,10 +300,11 @@ class MemoryGrowth:
                     rate=rate,
                     confidence=0.7,
                 )
-            wait = 2 * held.shape.levels_off_s if math.isfinite(held.shape.levels_off_s) else 2 * evidence.window_s
+            form = held.shape
+            wait = 2 * form.levels_off_s if form and math.isfinite(form.levels_off_s) else 2 * evidence.window_s
             return _finding(
                 evidence,
-                Verdict.PASS if held.shape.filled else Verdict.UNDECIDED,
+                Verdict.PASS if form and form.filled else Verdict.UNDECIDED,
                 "filling",
                 f"{name} fills up: it grew by {held.last - held.first:,} items, ever more slowly",
                 "Nothing to do if it has a limit.",
@@ -249,6 +319,8 @@ class MemoryGrowth:
         """Return the finding when memory grows that no container of Python is seen to hold."""
         parts, gate = evidence.ledger, self.gate_bytes_per_s(evidence)
         anon = self._mattering((parts.anon, parts.shmem), gate)
+        if native := self._native(evidence):
+            return native
         if not anon:
             return self._cached(evidence)
         rate, sites = anon[0].slope, [each for each in evidence.sites if each.keeps_growing]
@@ -259,15 +331,14 @@ class MemoryGrowth:
             return _finding(evidence, Verdict.PASS, "allocator_retention", title, hint, rate=rate, confidence=0.8)
         flat = evidence.rungs >= MIN_RUNGS and not evidence.types
         traced = sites and self._mattering((parts.traced,), gate)
+        surely = sum(each.bytes_per_s.estimate for each in sites if each.p_leak >= 0.9) >= gate
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
-        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not traced):
+        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
         blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
         if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
-            title = f"Memory grows by {bytes_text(rate.estimate)}/s outside of Python's objects"
-            hint = "Record with memray's native stacks to see which extension allocates it."
-            return _finding(evidence, Verdict.FAIL, "native_leak", title, hint, sites=sites, rate=rate, confidence=0.75)
-        at = f", most of it at {_at(sites[0].site)}" if sites else ""
+            return self._native_leak(evidence, rate, sites)
+        at = f", most of it at {place_text(sites[0].site)}" if sites else ""
         longer = f"a recording of {seconds_text(max(4 * evidence.window_s, 120))}, to see whether it goes on"
         return _finding(
             evidence,
@@ -278,6 +349,35 @@ class MemoryGrowth:
             sites=sites,
             rate=rate,
             needs=(longer,) if evidence.rungs >= MIN_RUNGS else ("a census: `--collect heap,objects,process`",),
+        )
+
+    def _native(self, evidence: Evidence) -> Finding | None:
+        """Return the finding when allocations survive that Python's objects do not account for.
+
+        The tracer sees allocations of extensions and of C code called by ctypes as well as those of
+        objects; two snapshots of the heap say how much of the growth is objects.
+        """
+        python, gate = evidence.python_bytes_per_s, self.gate_bytes_per_s(evidence)
+        sites = [each for each in evidence.sites if each.keeps_growing and each.p_leak >= 0.5]
+        if python is None or evidence.heap is None or not sites:
+            return None
+        rate = evidence.heap.slope([each.site for each in sites])
+        if rate is None or not rate.grows or rate.estimate < gate or max(python, 0.0) > 0.5 * rate.estimate:
+            return None
+        return self._native_leak(evidence, rate, sites)
+
+    def _native_leak(self, evidence: Evidence, rate: Slope, sites: Sequence[SiteGrowth]) -> Finding:
+        """Return the finding for memory that is in use, but not by objects of Python."""
+        at = f", allocated below {place_text(sites[0].site)}" if sites else ""
+        return _finding(
+            evidence,
+            Verdict.FAIL,
+            "native_leak",
+            f"Memory grows by {bytes_text(rate.estimate)}/s outside of Python's objects{at}",
+            "Look for what the native code called there allocates and does not free.",
+            sites=sites,
+            rate=rate,
+            confidence=0.8 if sites else 0.75,
         )
 
     def _cached(self, evidence: Evidence) -> Finding | None:
@@ -302,7 +402,7 @@ class MemoryGrowth:
     def _nothing(self, evidence: Evidence) -> Finding:
         """Return the finding when nothing grows that matters, or when too little was looked at to say so."""
         anon, gate = evidence.ledger.anon, self.gate_bytes_per_s(evidence)
-        looked = evidence.rungs >= MIN_RUNGS
+        looked = evidence.rungs >= MIN_RUNGS or evidence.heap_growth is not None
         if not looked and (anon is None or anon.slope.high >= gate):
             return _undecided(
                 evidence.pid,
@@ -334,46 +434,56 @@ class MemoryGrowth:
 RULE = MemoryGrowth()
 
 
-def _holder(evidence: Evidence) -> ContainerGrowth | None:
-    """Return the container that most likely holds the growth: owned by the service's own code, fastest."""
-    growing = [each for each in evidence.containers if each.keeps_growing]
+def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, float]:
+    """Return the order in which holders are judged: those with a known owner first, the fastest first."""
     size = {each.type: each.bytes_per_s / each.objects_per_s.estimate for each in evidence.types if each.bytes_per_s}
-
-    def weight(each: ContainerGrowth) -> tuple[bool, bool, float]:
-        return (
-            bool(each.owner),
-            _is_own(each.owner),
-            each.items_per_s.estimate * max(size.get(each.item_type or "", 0.0), 56.0),
-        )
-
-    return max(growing, key=weight, default=None)
+    guess = held.items_per_s.estimate * max(size.get(held.item_type or "", 0.0), 56.0)
+    return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
 
 
-def _is_own(owner: Sequence[str]) -> bool:
-    """Whether a path begins in a module outside of the standard library."""
-    module = owner[0].removeprefix("module ") if owner else ""
-    return module.partition(".")[0] not in sys.stdlib_module_names
+def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
+    """Return the sites that may have allocated what a holder keeps, the likeliest first.
 
-
-def _ranked(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
-    """Return the sites that keep growing: Python code that leaves at least one survivor per new item first."""
-    growing = [each for each in evidence.sites if each.keeps_growing]
+    Those that leave at least one survivor per new item, Python code and what mostly survives first.
+    Where there are none, all that keep growing: what the interpreter takes from a free list, or from
+    before the recording, is not seen to be allocated.
+    """
 
     def key(each: SiteGrowth) -> tuple[bool, bool, float]:
-        return each.site.file is None, _leaves_per_item(each, held) < 1, -each.bytes_per_s.estimate
+        return each.site.file is None, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
 
-    return sorted(growing, key=key)
+    # One line may allocate for others, too, so that it does not keep growing by itself.
+    mine = [each for each in evidence.sites if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
+    if mine and (held.pile is not None or held.every_rung):
+        return sorted(mine, key=key)
+    growing = [each for each in evidence.sites if each.keeps_growing]
+    return sorted(growing, key=lambda each: (leaves_per_item(each, held) < 1, *key(each)))
 
 
-def _leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
+def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
     """Return how many survivors a site leaves per item of a container, to the nearest number."""
     return round(site.objects_per_s.estimate / held.items_per_s.estimate) if held.items_per_s.estimate > 0 else 0
 
 
-def _rate(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth) -> Slope | None:
-    """Return how fast memory grows: what the tracer saw survive, else the types, else the process."""
-    if sites and evidence.heap is not None:
-        return evidence.heap.slope([each.site for each in sites])
+def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth) -> Slope | None:
+    """Return how fast the memory behind a holder grows, in bytes per second.
+
+    By two snapshots of the heap, unless the tracer saw much more survive: then the objects hold
+    memory that is not Python's. Else by the tracer, the types, or the process as a whole.
+    """
+    traced = evidence.heap.slope([each.site for each in sites]) if sites and evidence.heap is not None else None
+    if held.bytes_per_s is not None:
+        mine = [
+            each.site
+            for each in sites
+            if each.keeps_growing and each.p_leak >= _SURVIVES and 1 <= leaves_per_item(each, held) <= _MAX_LEAVES
+        ]
+        payload = evidence.heap.slope(mine) if mine and evidence.heap is not None else None
+        if payload is not None and payload.grows and payload.estimate > 1.5 * held.bytes_per_s:
+            return payload
+        return _spread(held, traced)
+    if traced is not None:
+        return traced
     anon = evidence.ledger.anon
     if anon is not None and anon.slope.grows and not evidence.traced:
         return anon.slope
@@ -386,17 +496,46 @@ def _rate(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth
     return Slope(low, estimate, high, held.p, held.rungs)
 
 
+def _spread(held: ContainerGrowth, traced: Slope | None) -> Slope:
+    """Return the growth between two snapshots with the interval of what was followed over time."""
+    estimate = held.bytes_per_s or 0.0
+    wider = held.items_per_s if held.rungs >= MIN_RUNGS else traced
+    if wider is not None and wider.estimate > 0:
+        low, high = wider.low / wider.estimate, wider.high / wider.estimate
+    else:
+        low, high = 1 - _UNSURE_RATIO, 1 + _UNSURE_RATIO
+    return Slope(estimate * max(low, 0.01), estimate, estimate * max(high, 1.0), held.p, held.rungs)
+
+
+def _advice(held: ContainerGrowth, name: str) -> str:
+    """Return what to do about a holder, by what its code does."""
+    if removes := held.places("removes", "evicts"):
+        at = ", ".join(dict.fromkeys(place_text(place) for place in removes[:2]))
+        return f"Entries of {name} are removed by {at}: find out why that does not happen, or not for all of them."
+    if held.code:
+        return f"No code removes anything from {name}: remove entries when they are done with, or give it a limit."
+    return (
+        f"Find out who should remove entries from {name} and when; nothing did while it was recorded. "
+        "If it is a cache, give it a limit."
+    )
+
+
 def _confidence(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth], rate: Slope) -> float:
     """Return how sure a leak is: independent signs, each with the chance that it alone misleads.
 
     Capped at 0.74 when the resident memory does not rise with the traced heap, or when the path
-    speaks of a cache: it may have a limit that nobody declared.
+    speaks of a cache that code empties: it may have a limit that nobody declared.
     """
-    if any(_CACHE.search(part) for part in (held.type, *held.owner[1:])):
+    unbounded = held.code and not held.places("removes", "evicts")
+    if not unbounded and any(_CACHE.search(part) for part in (held.type, *held.owner[1:])):
         return 0.74
     doubt = 0.3 if held.rungs < 8 else 0.2
     if sites and sites[0].p_leak > 0.9:
         doubt *= 0.3
+    if held.pile is not None:
+        doubt *= 0.5
+    if unbounded:
+        doubt *= 0.5
     if any(each.type == held.item_type for each in evidence.types):
         doubt *= 0.5
     anon = evidence.ledger.anon
@@ -423,11 +562,6 @@ def _finding(
     needs: tuple[str, ...] = (),
 ) -> Finding:
     """Return a finding with the parts that all classes share."""
-    insertion = None
-    if holder is not None and holder.owner:
-        module = holder.owner[0].removeprefix("module ")
-        inside = [each.site for each in sites if each.site.module and f".{module}".endswith(f".{each.site.module}")]
-        insertion = _site(inside[0]) if inside else None
     return Finding(
         rule="memory_growth",
         verdict=verdict,
@@ -439,7 +573,7 @@ def _finding(
         unit=unit,
         confidence=confidence,
         site=_site(sites[0].site) if sites else None,
-        insertion=insertion,
+        insertion=_insertion(evidence, holder, sites) if holder is not None else None,
         retainer=(*holder.owner, holder.type) if holder is not None and holder.owner else (),
         type=_item_type(evidence, holder),
         rate_bytes_per_s=rate.interval if rate is not None else None,
@@ -447,6 +581,29 @@ def _finding(
         pid=evidence.pid,
         needs=needs,
     )
+
+
+def _insertion(evidence: Evidence, holder: ContainerGrowth, sites: Sequence[SiteGrowth]) -> Site | None:
+    """Return the line that puts things into a holder.
+
+    Of the lines that do, one that is on the way to an allocation; else the only one; else the
+    closest place in the module that owns the holder.
+    """
+    inserts = holder.places("inserts")
+    calls = evidence.heap.calls if evidence.heap is not None else {}
+    for site in sites[:3]:
+        frames = {frame for stack in site.stack_ids for frame in calls.get(stack, ())}
+        for place in inserts:
+            if (place.function.rpartition(".")[2], place.file) in frames:
+                return Site(place.function, place.file, place.line)
+    if len({(place.file, place.line) for place in inserts}) == 1:
+        [place] = inserts[:1]
+        return Site(place.function, place.file, place.line)
+    if not holder.owner:
+        return None
+    module = holder.owner[0].removeprefix("module ")
+    inside = [each.site for each in sites if each.site.module and f".{module}".endswith(f".{each.site.module}")]
+    return _site(inside[0]) if inside else None
 
 
 def _undecided(pid: int | None, title: str, needs: tuple[str, ...]) -> Finding:
@@ -474,82 +631,6 @@ def _seconds_to_limit(evidence: Evidence, rate: Slope | None) -> tuple[float | N
     return soonest, expected, latest
 
 
-def _summary(evidence: Evidence) -> dict[str, Any]:
-    """Return the numbers behind the verdict, for machines and for the notebook."""
-    return {
-        "since_s": round(evidence.since_s, 3),
-        "window_s": round(evidence.window_s, 3),
-        "rungs": evidence.rungs,
-        "readings": evidence.readings,
-        "moments": evidence.moments,
-        "ledger": evidence.ledger.summary(),
-        "limit": None if evidence.limit is None else {"bytes": evidence.limit.limit_bytes, "of": evidence.limit.source},
-        "containers": [
-            {
-                "owner": list(each.owner),
-                "type": each.type,
-                "item_type": each.item_type,
-                "items": [each.first, each.last],
-                "items_per_s": [round(value, 4) for value in each.items_per_s.interval],
-                "every_rung": each.every_rung,
-                "shape": each.shape.name,
-                "p": each.p,
-            }
-            for each in evidence.containers[:5]
-        ],
-        "types": [
-            {"type": each.type, "objects": [each.first, each.last], "every_rung": each.every_rung, "p": each.p}
-            for each in evidence.types[:8]
-        ],
-        "sites": [
-            {
-                "site": str(_site(each.site)),
-                "bytes_per_s": [round(value, 1) for value in each.bytes_per_s.interval],
-                "survivors": [each.old_survivors, each.old_allocations],
-                "p_leak": round(each.p_leak, 4),
-                "keeps_growing": each.keeps_growing,
-                "stack_ids": list(each.stack_ids[:10]),
-            }
-            for each in evidence.sites[:5]
-        ],
-    }
-
-
 def _site(place: Place) -> Site:
     """Return a place in the form of a finding."""
     return Site(place.function, place.file, place.line)
-
-
-def _at(place: Place) -> str:
-    """Return a place in a sentence: function, and file without the folders around its package.
-
-    >>> _at(Place("remember", "/srv/perfkit/proxy/faults.py", 42, None, "python"))
-    'remember (proxy/faults.py:42)'
-    """
-    file = "/".join(place.file.split("/")[-2:]) if place.file else None
-    return str(Site(place.function, file, place.line))
-
-
-_LRU_CACHE = "cache"
-"""How the census calls the way from a function with `functools.lru_cache` to what it keeps."""
-
-
-def _name(owner: Sequence[str], otherwise: str = "a container") -> str:
-    """Return what people call a container: the path to it below its module, from the last plain name on.
-
-    >>> _name(("module app.sessions", "SESSIONS", ".by_id"))
-    'SESSIONS.by_id'
-    >>> _name(("module app.views", "Report", ".render", "cache"))
-    'the cache of Report.render'
-    """
-    if not owner:
-        return f"a {otherwise} that no module was seen to own"
-    if owner[-1] == _LRU_CACHE and len(owner) > 1:
-        return f"the cache of {_name(owner[:-1])}"
-    plain = max(number for number, step in enumerate(owner) if number == 0 or not step.startswith((".", "[")))
-    return "".join(owner[plain:]).removeprefix("module ")
-
-
-def _short(type_: str) -> str:
-    """Return the last part of a dotted type."""
-    return type_.rpartition(".")[2]

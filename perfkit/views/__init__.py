@@ -8,13 +8,17 @@ from perfkit.views.checkout_sites import checkout_sites
 from perfkit.views.connection_lives import connection_lives
 from perfkit.views.cpu_flame_graph import cpu_flame_graph
 from perfkit.views.cpu_over_time import cpu_over_time
+from perfkit.views.dominator_tree import dominator_tree
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
 from perfkit.views.growing_containers import growing_containers
+from perfkit.views.growing_paths import growing_paths
 from perfkit.views.growing_types import growing_types
 from perfkit.views.heap_over_time import heap_over_time
 from perfkit.views.key_numbers import key_numbers
 from perfkit.views.latency_over_time import latency_over_time
+from perfkit.views.leak_unit import leak_unit
+from perfkit.views.memory_ledger import memory_ledger
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
 from perfkit.views.pool_headroom import pool_headroom
@@ -22,6 +26,7 @@ from perfkit.views.pool_lifetimes import pool_lifetimes
 from perfkit.views.pool_utilisation import pool_utilisation
 from perfkit.views.pools_found import pools_found
 from perfkit.views.recording_quality import recording_quality
+from perfkit.views.retaining_path import retaining_path
 from perfkit.views.slots_and_uses import slots_and_uses
 from perfkit.views.survivor_flame_graph import survivor_flame_graph
 from perfkit.views.survivors_by_stack import survivors_by_stack
@@ -33,13 +38,17 @@ __all__ = [
     "connection_lives",
     "cpu_flame_graph",
     "cpu_over_time",
+    "dominator_tree",
     "environment",
     "flame_graph",
     "growing_containers",
+    "growing_paths",
     "growing_types",
     "heap_over_time",
     "key_numbers",
     "latency_over_time",
+    "leak_unit",
+    "memory_ledger",
     "memory_over_time",
     "next_steps",
     "open_questions",
@@ -48,6 +57,7 @@ __all__ = [
     "pool_utilisation",
     "pools_found",
     "recording_quality",
+    "retaining_path",
     "slots_and_uses",
     "survivor_flame_graph",
     "survivors_by_stack",

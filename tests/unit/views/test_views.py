@@ -16,6 +16,7 @@ from tests.builders import (
     LOGIN,
     SECOND_NS,
     cpu_rows,
+    graph_rows,
     healthy,
     leaking,
     ledger_rows,
@@ -44,6 +45,7 @@ def two_hours(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     ledger = [{**row, "rss_bytes": row["rss_bytes"] + i % 7} for i, row in enumerate(ledger_rows(7_200, None))]
     usage = ({"at_ns": i * SECOND_NS // 8, "rss_bytes": 10**8 + i % 9, "traced_bytes": i} for i in range(57_600))
     load = {"cpu": cpu_rows(7_200, per_s=1), "requests": request_rows(7_200, per_s=2)}
+    load |= graph_rows(60, None)
     return leaking(tmp_path_factory.mktemp("profiles") / "long", seconds=7_200, ledger=ledger, usage=usage, **load)
 
 

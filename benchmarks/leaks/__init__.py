@@ -1,0 +1,1 @@
+"""How right `memory_growth` is about programs whose truth is known: `make bench-leaks`."""
