@@ -6,6 +6,7 @@ a test that needs exactly these rows. Rows are mappings as in `perfkit.tables`, 
 for `thread_id` (its name). All rows are the same on every run: no clock, no global randomness.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
@@ -59,6 +60,7 @@ def make_profile(
     requests: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
+    gc_pauses: Iterable[Row] = (),
     pool_events: Iterable[Row] = (),
     pool_states: Iterable[Row] = (),
     pool_holders: Iterable[Row] = (),
@@ -82,6 +84,7 @@ def make_profile(
         "requests": requests,
         "events": events,
         "settings": settings,
+        "gc_pauses": gc_pauses,
         "pool_events": pool_events,
         "pool_states": pool_states,
         "pool_holders": pool_holders,
@@ -128,6 +131,7 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
+        **pool_rows(seconds),
         "quality": quality_rows(seconds),
     }
     return make_profile(path, duration_s=seconds, **(rows | more))
@@ -349,6 +353,41 @@ def request_rows(seconds: int, per_s: int = 20, seed: int = 11, error_every: int
     return rows
 
 
+def pool_rows(seconds: int, per_s: int = 10) -> dict[str, list[Row]]:
+    """Return a pool of ten connections with ten short uses per second, and a young collection each second."""
+    shared = {"pool": "sqlalchemy QueuePool", "stack": LOGIN}
+    events: list[Row] = [
+        {**shared, "event": "created", "connection": number, "at_ns": 1_000_000 * number} for number in range(3)
+    ]
+    for number in range(seconds * per_s - 1):
+        use = {**shared, "connection": number % 3, "holder": number}
+        at_ns = (number + 1) * SECOND_NS // per_s
+        events.append({**use, "event": "acquired", "at_ns": at_ns, "wait_ns": 40_000})
+        events.append(
+            {**use, "event": "released", "at_ns": at_ns + 20_000_000, "held_ns": 20_000_000, "active_frames": 3}
+        )
+    states = [
+        {"pool": shared["pool"], "at_ns": at * SECOND_NS // 2 + 1, "max": 10, "open": 3, "in_use": int(at % 5 == 0),
+         "idle": 3, "waiting": 0, "sockets": 3}
+        for at in range(seconds * 2)
+    ]  # fmt: skip
+    settings = {"library": "sqlalchemy", "max_size": 10, "acquire_timeout_s": 30.0, "max_lifetime_s": 3600}
+    thresholds = {"at_ns": 0, "name": "gc.thresholds", "value": "[700, 10, 10]"}
+    return {
+        "pool_events": sorted(events, key=lambda row: row["at_ns"]),
+        "pool_states": states,
+        "settings": [
+            thresholds,
+            *({"at_ns": 0, "name": f"pool.{shared['pool']}.{name}", "value": json.dumps(value)}
+              for name, value in settings.items()),
+        ],
+        "gc_pauses": [
+            {"start_ns": at * SECOND_NS, "pause_ns": 400_000, "generation": 0, "collected": 3, "uncollectable": 0}
+            for at in range(1, seconds)
+        ],
+    }  # fmt: skip
+
+
 def quality_rows(seconds: int) -> list[Row]:
     """Return collectors that took what they should; the sampler lost one reading in fifty."""
     until = seconds * SECOND_NS
@@ -358,6 +397,7 @@ def quality_rows(seconds: int) -> list[Row]:
         | {"collector": "memray_heap", "expected": None, "taken": seconds * 480, "lost": 0, "stopped_ns": 9_000_000},
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
+        shared | {"collector": "pool_events", "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]
 

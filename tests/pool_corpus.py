@@ -46,7 +46,7 @@ CASES = (
     Case("sqlalchemy_cases.py", "async_healthy", POSTGRESQL),
     Case("asyncpg_cases.py", "leak_on_error", POSTGRESQL, "checkout_leak"),
     Case("asyncpg_cases.py", "leak_in_a_worker", POSTGRESQL, "checkout_leak"),
-    Case("asyncpg_cases.py", "nested", POSTGRESQL, "self_deadlock", allowed=("unbounded_wait", "pool_exhaustion")),
+    Case("asyncpg_cases.py", "nested", POSTGRESQL, "self_deadlock", allowed=("hold_inefficiency", "pool_exhaustion")),
     Case("asyncpg_cases.py", "unbounded", POSTGRESQL, "unbounded_wait", allowed=("pool_exhaustion",)),
     Case("asyncpg_cases.py", "busy", POSTGRESQL),
     Case("asyncpg_cases.py", "subscribers", POSTGRESQL),

@@ -1,9 +1,10 @@
 """The only place that judges whether a connection that is out will ever come back.
 
 Signs, each read from the live process and not from its age: the task or thread that took it has
-ended; the frames that are active whenever such a connection *is* returned have all returned
-while this one stayed out; nothing has gone over its socket since. A connection that is used by design
-for hours (a long poll, a subscription) has a holder that is there, or traffic.
+ended, or has since taken others at the same line and given them back; the frames that are active whenever
+such a connection *is* returned have returned while this one stayed out; nothing has gone over
+its socket since. A connection that is used by design for hours (a long poll, a subscription) has a
+holder that is there, or traffic.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ MIN_AGE_S = 3.0
 """Younger uses are requests in flight; holders are looked at every half second."""
 _HOLD_FACTOR = 3.0
 _SEEN_RETURNS = 3
+_LATER_RETURNS = 5
+"""So many times the same task or thread has been at the same line since, and has given back what it took."""
 _SILENT_RATIO = 0.8
 
 
@@ -51,7 +54,8 @@ def abandoned(uses: Sequence[Checkout], until_ns: int) -> Abandoned:
     pauses_s = [use.silent_ns / 1e9 for use in out if use.silent_ns is not None and not _is_silent(use, until_ns)]
     gate_s = max(gate_s, _HOLD_FACTOR * max(pauses_s, default=0.0))
     old = [use for use in out if use.held_ns(until_ns) / 1e9 > gate_s and _is_silent(use, until_ns)]
-    signs = [(_sign(use, returned), use) for use in old]
+    later = _later(old, returned)
+    signs = [(_sign(use, returned, later[id(use)]), use) for use in old]
     return Abandoned(
         tuple(use for sign, use in signs if sign is Sign.STRONG),
         tuple(use for sign, use in signs if sign is Sign.WEAK),
@@ -64,12 +68,22 @@ def _is_silent(use: Checkout, until_ns: int) -> bool:
     return use.silent_ns is None or use.silent_ns >= _SILENT_RATIO * use.held_ns(until_ns)
 
 
-def _sign(use: Checkout, returned: Sequence[Checkout]) -> Sign:
+def _later(old: Sequence[Checkout], returned: Sequence[Checkout]) -> dict[int, int]:
+    """Return how many uses the same holder took later with the same stack and gave back, by the identity of a use."""
+    ends: dict[tuple[int | None, int | None], list[int]] = {}
+    for use in returned:
+        ends.setdefault((use.holder, use.stack_id), []).append(use.acquired_ns)
+    return {id(use): sum(at > use.acquired_ns for at in ends.get((use.holder, use.stack_id), ())) for use in old}
+
+
+def _sign(use: Checkout, returned: Sequence[Checkout], later: int) -> Sign:
     """Return what speaks for it that a use does not end."""
     active = [each.active_at_end for each in returned if each.active_at_end is not None]
     others_return_it = bool(active) and min(active) == 0
     if use.finished:
         return Sign.WEAK if others_return_it else Sign.STRONG
+    if use.finished is False and later >= _LATER_RETURNS and not others_return_it:
+        return Sign.STRONG  # its frames may look active because newer ones have taken their addresses
     if use.active_frames is None or not use.frames:
         return Sign.NONE
     if len(active) >= _SEEN_RETURNS:

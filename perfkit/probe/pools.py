@@ -240,10 +240,11 @@ class Recorder:
         threads = sys._current_frames()
         rows = []
         for checkout in old:
-            finished, frames = self._holder(checkout, threads)
+            suspended: dict[int, Any] = {}
+            finished, frames = self._holder(checkout, threads, suspended)
             active = None
             if checkout.frames and frames is not None:
-                active = book.still_active(checkout, iter(frames))
+                active = book.look(checkout, frames, suspended)
             key = checkout.ref() if checkout.ref is not None else None
             silence = _asked(_descriptor(key), _silence) if key is not None else None
             del key
@@ -264,8 +265,13 @@ class Recorder:
         del threads
         return rows
 
-    def _holder(self, checkout: Any, threads: dict[int, Any]) -> tuple[bool | None, list[FrameType] | None]:
-        """Return whether who took a connection has ended, and its frames, innermost first."""
+    def _holder(
+        self, checkout: Any, threads: dict[int, Any], suspended: dict[int, Any]
+    ) -> tuple[bool | None, list[FrameType] | None]:
+        """Return whether who took a connection has ended, and its frames, innermost first.
+
+        The coroutines that the frames belong to are put into `suspended`, by the frame's identity.
+        """
         if checkout.ended is not None:
             return checkout.ended(), None
         if checkout.task is not None:
@@ -274,7 +280,7 @@ class Recorder:
                 return True, []
             if hasattr(task, "gr_frame"):
                 return False, _up(task.gr_frame) or None
-            frames = _chain(task.get_coro())
+            frames = _chain(task.get_coro(), suspended)
             running = task.get_coro()
             if getattr(running, "cr_running", False):  # it runs right now: in a thread's frames
                 frames = next((each for each in map(_up, threads.values()) if frames[-1] in each), frames)
@@ -364,7 +370,7 @@ def _up(frame: FrameType | None) -> list[FrameType]:
     return frames
 
 
-def _chain(awaited: Any) -> list[FrameType]:
+def _chain(awaited: Any, suspended: dict[int, Any]) -> list[FrameType]:
     """Return the frames of the coroutines that wait for each other, innermost first."""
     frames: list[FrameType] = []
     while awaited is not None and len(frames) < _MAX_CHAIN:
@@ -378,6 +384,7 @@ def _chain(awaited: Any) -> list[FrameType]:
             awaited = next((each for each in gc.get_referents(awaited) if _is_suspended(each)), None)
             continue
         frames.append(frame)
+        suspended[id(frame)] = awaited
         for name in ("cr_await", "gi_yieldfrom", "ag_await"):
             if hasattr(awaited, name):
                 awaited = getattr(awaited, name)

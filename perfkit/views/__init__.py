@@ -11,6 +11,7 @@ from perfkit.views.cpu_over_time import cpu_over_time
 from perfkit.views.dominator_tree import dominator_tree
 from perfkit.views.environment import environment
 from perfkit.views.flame_graph import flame_graph
+from perfkit.views.gc_and_pools import gc_and_pools
 from perfkit.views.growing_containers import growing_containers
 from perfkit.views.growing_paths import growing_paths
 from perfkit.views.growing_types import growing_types
@@ -41,6 +42,7 @@ __all__ = [
     "dominator_tree",
     "environment",
     "flame_graph",
+    "gc_and_pools",
     "growing_containers",
     "growing_paths",
     "growing_types",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOM = 20_000
 """Events there is room for between two drains."""
 UNKNOWN = -1
+_NOT_COMPARED = -2
 EVENTS = (
     "found", "found_in_use", "created", "acquired", "released", "closed", "timeout", "cancelled", "failed",
     "collected", "waiting",
@@ -77,8 +78,8 @@ class Checkout:
     """One acquisition: from the wish for a connection to its return."""
 
     __slots__ = (
-        "active", "ended", "frames", "held_since", "holder", "pool", "ref", "slot", "stack", "task", "thread", "told",
-        "wished_at",
+        "active", "ended", "frames", "held_since", "holder", "pool", "ref", "seen", "slot", "stack", "task", "thread",
+        "told", "wished_at",
     )  # fmt: skip
 
     def __init__(self, pool: PoolEntry, stack: int, frames: tuple[int, ...], thread: int) -> None:
@@ -91,6 +92,7 @@ class Checkout:
         self.held_since = 0
         self.slot = UNKNOWN
         self.ref: Any = None
+        self.seen: dict[int, Callable[[], Any]] = {}
         self.told = False
 
 
@@ -163,7 +165,8 @@ class Book:
         self.calls += 1
         entry = self.pool(pool, adapter)
         task = _current_task() or _current_greenlet()
-        wish = Checkout(entry, *self._stack(frame, adapter.folder), get_ident())
+        root = getattr(task.get_coro(), "cr_frame", None) if hasattr(task, "get_coro") else None
+        wish = Checkout(entry, *self._stack(frame, adapter.folder, root), get_ident())
         if task is not None:
             wish.task = ref(task)
         wish.holder = self._holder(task, wish.thread)
@@ -314,6 +317,7 @@ class Book:
             active = UNKNOWN
         elif active == UNKNOWN:
             active = self._compared(checkout)
+        active = max(active, UNKNOWN)
         self._note(now_ns, event, checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
                    checkout.holder, stack, active)  # fmt: skip
 
@@ -322,13 +326,30 @@ class Book:
         seen = self._returns.get(checkout.stack, 0)
         self._returns[checkout.stack] = seen + 1
         if not checkout.frames or (seen >= _COMPARED and seen % _COMPARED):
-            return UNKNOWN
+            return _NOT_COMPARED
         return self.still_active(checkout, _frames_above(sys._getframe(2)))
 
     def still_active(self, checkout: Checkout, frames: Iterator[FrameType]) -> int:
         """Return how many of the program's own frames that took a connection are among others."""
         living = {id(frame) for frame in frames if self.is_own(frame.f_code)}
         return sum(frame in living for frame in checkout.frames)
+
+    def look(self, checkout: Checkout, frames: list[FrameType], suspended: dict[int, Any]) -> int:
+        """Return how many of the program's own frames that took a connection have not returned.
+
+        A frame that was once seen to be gone stays gone: its address may be used again. Where a
+        coroutine belongs to it (`suspended` by the frame's identity), the coroutine has to be the same every time.
+        """
+        living = {id(frame) for frame in frames}
+        kept = []
+        for number in checkout.frames:
+            if number not in living or checkout.seen.get(number, _always)() is None:
+                checkout.seen[number] = _never
+            elif number in suspended and number not in checkout.seen:
+                checkout.seen[number] = ref(suspended[number])
+            if checkout.seen.get(number) is not _never:
+                kept.append(number)
+        return len(kept)
 
     def _close(self, number: int, place: Slot) -> None:
         """Note the end of a connection, and of its use."""
@@ -402,9 +423,13 @@ class Book:
                     self._holders.pop(number, None)
         return self._holder_count
 
-    def _stack(self, frame: FrameType | None, folder: str) -> tuple[int, tuple[int, ...]]:
-        """Return the number of a stack without the library's frames at its end, and its own frames' identities."""
+    def _stack(self, frame: FrameType | None, folder: str, root: Any) -> tuple[int, tuple[int, ...]]:
+        """Return the number of a stack without the library's frames at its end, and the identities of frames in it.
+
+        Those are the program's own, as far as they belong to the task whose first frame is `root`.
+        """
         key: list[int] = []
+        belongs = True
         own: list[int] = []
         while frame is not None and frame.f_code.co_filename.startswith(folder):
             frame = frame.f_back
@@ -419,8 +444,10 @@ class Book:
             mine = is_own.get(number)
             if mine is None:
                 mine = self.is_own(code)
-            if mine:
+            if mine and belongs:
                 own.append(id(each))
+            if each is root:
+                belongs = False
             if len(key) >= 2 * _MAX_FRAMES:
                 break
         return self._numbered(tuple(key)), tuple(own)
@@ -443,6 +470,15 @@ class Book:
             code = self._codes[key[at]]
             flat += (getattr(code, "co_qualname", code.co_name), code.co_filename, _line(code, key[at + 1]))
         return flat
+
+
+def _always() -> bool:
+    """Stand for a frame of which no coroutine is known."""
+    return True
+
+
+def _never() -> None:
+    """Stand for a frame that was seen to be gone."""
 
 
 def _frames_above(frame: FrameType | None) -> Iterator[FrameType]:

@@ -38,13 +38,18 @@ class Hook:
         self.owner, self.name, self.names = owner, name, names
         self.begin, self.end, self.failed = begin, end, failed
         self.original = vars(owner).get(name)
-        self.code = getattr(self.original, "__code__", None)
+        function = self.original
+        while hasattr(function, "__wrapped__"):  # what a decorator decorates is what has the parameters
+            function = function.__wrapped__
+        self.code = getattr(function, "__code__", None)
         self.replaced: Any = None
         self.tokens: dict[int, Any] = {}
         self.places: tuple[int, ...] = ()
         if self.code is not None:
             parameters = self.code.co_varnames[: self.code.co_argcount + self.code.co_kwonlyargcount]
             self.places = tuple(parameters.index(each) if each in parameters else -1 for each in names)
+            if self.places[0] < 0:  # another version of the library
+                self.code = None
 
 
 class Monitoring:
@@ -203,6 +208,7 @@ class Wrapping:
     def _wrapper(self, hook: Hook) -> Callable[..., Any]:
         """Return the function that takes the place of another."""
         original: Any = hook.original
+        code: Any = hook.code
         begin, end = self._begin, self._end
 
         async def waits(*args: Any, **named: Any) -> Any:
@@ -225,7 +231,7 @@ class Wrapping:
             end(hook.end, token, value)
             return value
 
-        wrapper: Any = waits if original.__code__.co_flags & _ASYNC else runs
+        wrapper: Any = waits if code.co_flags & _ASYNC else runs
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(wrapper, name, getattr(original, name))
         wrapper.__dict__.update(original.__dict__)
