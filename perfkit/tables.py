@@ -648,6 +648,68 @@ EVENTS = Table(
     ),
     ("at_ns", "name"),
 )
+POOL_EVENTS = Table(
+    "pool_events",
+    "What happened to connections and to those who wanted one, from hooks in the pool's own code: nothing is sampled.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection, from one connect to its close", nullable=True),
+        Column(
+            "event",
+            pa.string(),
+            "found, found_in_use (before the recording), created, acquired, released, closed; collected: freed or given"
+            " back by the interpreter instead of the program; timeout, cancelled, failed: no connection was had;"
+            " waiting: somebody waits since then and longer than 0.1 s",
+        ),
+        _time("wait_ns", "time from the wish for a connection to this event", nullable=True),
+        _time("held_ns", "time for which the connection was lent", nullable=True),
+        Column("holder", pa.int64(), "number of the task, or thread, that asked for it", nullable=True),
+        Column("stack_id", pa.int32(), "who asked for it, without the pool's own frames", nullable=True),
+        _count("active_frames", "frames of the program that asked for it and had not returned", nullable=True),
+        Column("local", pa.string(), "own address of its socket", nullable=True),
+        Column("peer", pa.string(), "address it is connected to", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_STATES = Table(
+    "pool_states",
+    "Gauges of each connection pool, read from its own attributes.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        _count("max", "connections it may have; NULL: no limit", nullable=True),
+        _count("open", "connections, or slots that stand for one", nullable=True),
+        _count("in_use", "those that are lent", nullable=True),
+        _count("idle", "those that are not", nullable=True),
+        _count("waiting", "how many wait for one", nullable=True),
+        _count("ghosts", "slots taken by nobody, with no connection in them", nullable=True),
+        _count("sockets", "connections in the pool's own lists that have an open socket", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_HOLDERS = Table(
+    "pool_holders",
+    "What those do who have a connection at a reading; of many, the oldest and the youngest uses.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection"),
+        Column("holder", pa.int64(), "number of the task or thread that took it", nullable=True),
+        _time("held_ns", "for how long it has had it"),
+        Column("taken_stack_id", pa.int32(), "who took it, without the pool's own frames", nullable=True),
+        Column("finished", pa.bool_(), "the task or thread that took it has ended", nullable=True),
+        _count("frames", "frames of the program that took it", nullable=True),
+        _count("active_frames", "those of them that have not returned", nullable=True),
+        _time("silent_ns", "time since data went over its socket in either direction", nullable=True),
+        Column("answered", pa.bool_(), "the last data came from the peer: nothing is being waited for", nullable=True),
+        Column("stack_id", pa.int32(), "where its holder is now", nullable=True),
+    ),
+    ("pid", "at_ns", "pool", "connection"),
+)
 SETTINGS = Table(
     "settings",
     "Settings of the target as they were read, again whenever one changes.",

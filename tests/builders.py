@@ -65,6 +65,9 @@ def make_profile(
     lag: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
+    pool_events: Iterable[Row] = (),
+    pool_states: Iterable[Row] = (),
+    pool_holders: Iterable[Row] = (),
     quality: Iterable[Row] = (),
     others: Mapping[str, Iterable[Row]] | None = None,
     manifest: Mapping[str, Any] | None = None,
@@ -90,6 +93,9 @@ def make_profile(
         "loop_lag": lag,
         "events": events,
         "settings": settings,
+        "pool_events": pool_events,
+        "pool_states": pool_states,
+        "pool_holders": pool_holders,
         "recording_quality": quality,
     } | dict(others or {})
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
@@ -140,6 +146,7 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "garbage": garbage_rows(seconds),
         "settings": setting_rows(),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
+        **pool_rows(seconds),
         "quality": quality_rows(seconds),
     }
     return make_profile(path, duration_s=seconds, **(rows | more))
@@ -442,6 +449,41 @@ def setting_rows(thresholds: tuple[int, int, int] = (700, 10, 10), *, enabled: b
     return [{"at_ns": 0, "name": name, "value": json.dumps(value)} for name, value in values.items()]
 
 
+def pool_rows(seconds: int, per_s: int = 10) -> dict[str, list[Row]]:
+    """Return a pool of ten connections with ten short uses per second, and a young collection each second."""
+    shared = {"pool": "sqlalchemy QueuePool", "stack": LOGIN}
+    events: list[Row] = [
+        {**shared, "event": "created", "connection": number, "at_ns": 1_000_000 * number} for number in range(3)
+    ]
+    for number in range(seconds * per_s - 1):
+        use = {**shared, "connection": number % 3, "holder": number}
+        at_ns = (number + 1) * SECOND_NS // per_s
+        events.append({**use, "event": "acquired", "at_ns": at_ns, "wait_ns": 40_000})
+        events.append(
+            {**use, "event": "released", "at_ns": at_ns + 20_000_000, "held_ns": 20_000_000, "active_frames": 3}
+        )
+    states = [
+        {"pool": shared["pool"], "at_ns": at * SECOND_NS // 2 + 1, "max": 10, "open": 3, "in_use": int(at % 5 == 0),
+         "idle": 3, "waiting": 0, "sockets": 3}
+        for at in range(seconds * 2)
+    ]  # fmt: skip
+    settings = {"library": "sqlalchemy", "max_size": 10, "acquire_timeout_s": 30.0, "max_lifetime_s": 3600}
+    thresholds = {"at_ns": 0, "name": "gc.thresholds", "value": "[700, 10, 10]"}
+    return {
+        "pool_events": sorted(events, key=lambda row: row["at_ns"]),
+        "pool_states": states,
+        "settings": [
+            thresholds,
+            *({"at_ns": 0, "name": f"pool.{shared['pool']}.{name}", "value": json.dumps(value)}
+              for name, value in settings.items()),
+        ],
+        "gc_pauses": [
+            {"start_ns": at * SECOND_NS, "pause_ns": 400_000, "generation": 0, "collected": 3, "uncollectable": 0}
+            for at in range(1, seconds)
+        ],
+    }  # fmt: skip
+
+
 def quality_rows(seconds: int) -> list[Row]:
     """Return collectors that took what they should; the sampler lost one reading in fifty."""
     until = seconds * SECOND_NS
@@ -452,6 +494,7 @@ def quality_rows(seconds: int) -> list[Row]:
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
         shared | {"collector": "gc_pauses", "expected": 2 * seconds, "taken": 2 * seconds, "lost": 0, "cost_ns": 9_000},
+        shared | {"collector": "pool_events", "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]
 
@@ -465,6 +508,8 @@ def _table(name: str, rows: Iterable[Row], symbols: Symbols, pid: int) -> pa.Tab
 def _numbered(row: Row, symbols: Symbols, pid: int, has_pid: bool) -> dict[str, Any]:
     """Return a row with ids in place of stacks and thread names."""
     cells = dict(row)
+    if "taken_stack" in cells:
+        cells["taken_stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("taken_stack")])
     if "stack" in cells:
         cells["stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("stack")])
     if "thread" in cells:
