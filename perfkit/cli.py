@@ -16,6 +16,7 @@ from perfkit import __version__
 from perfkit.errors import CannotRecord, PerfkitError, UsageError
 
 if TYPE_CHECKING:
+    from perfkit.compare import Comparison
     from perfkit.findings import Finding
 
 FINDINGS, USAGE, COULD_NOT_RECORD = 1, 2, 3
@@ -57,6 +58,7 @@ def main() -> None:
     perfkit record --pid 4242 --duration 60s   record it, without a restart
     perfkit check profiles/...                 findings; exit code 1 when a rule fails
     perfkit report profiles/...                one HTML file to share
+    perfkit compare profiles/a profiles/b      what changed; exit code 1 when something got worse
     """
 
 
@@ -83,6 +85,12 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
     "-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.  [default: profiles/NAME]"
 )
 @click.option(
+    "--budget",
+    metavar="PERCENT",
+    help="Share of the target's time that recording may cost it, such as 2%.  [default: what it takes]",
+)
+@click.option("--fetch", is_flag=True, help="Download what the target's interpreter lacks (memray for its version).")
+@click.option(
     "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
 )
 @click.option("--keep-raw", is_flag=True, help="Keep what the tools wrote, beside the tables.")
@@ -96,6 +104,8 @@ def record(
     collect: str | None,
     children: bool,
     output: Path | None,
+    budget: str | None,
+    fetch: bool,
     settings_: tuple[str, ...],
     keep_raw: bool,
     quiet: bool,
@@ -123,6 +133,8 @@ def record(
         collect=tuple(word.strip() for word in collect.split(",")) if collect else None,
         children=children,
         keep_raw=keep_raw,
+        budget=verbs.parse_share(budget) if budget else None,
+        fetch=fetch,
         options=_options(settings_),
     )
     progress = TerminalProgress(quiet=quiet)
@@ -278,6 +290,31 @@ def experiment_gc(
 
 
 @main.command()
+@click.argument("base_dir", metavar="BASE", type=click.Path(path_type=Path))
+@click.argument("head_dir", metavar="HEAD", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Compare what is not comparable, and say why it is not.")
+@_JSON
+@click.pass_context
+def compare(ctx: click.Context, base_dir: Path, head_dir: Path, force: bool, as_json: bool) -> None:
+    """Say what changed from BASE to HEAD; exit code 1 when something got worse, 2 when they are not comparable.
+
+    \b
+    perfkit compare profiles/before profiles/after-the-fix
+    """
+    from perfkit.compare import compare as compare_profiles
+    from perfkit.compare import to_json_form
+    from perfkit.decode import open_profile
+
+    comparison = compare_profiles(open_profile(base_dir), open_profile(head_dir), force=force)
+    if as_json:
+        click.echo(json.dumps(to_json_form(comparison), indent=2))
+    else:
+        _show_comparison(comparison)
+    if comparison.is_regression:
+        ctx.exit(FINDINGS)
+
+
+@main.command()
 @click.option("--pid", type=click.IntRange(min=2), help="Also say what works for this process.")
 @click.option("--fix", is_flag=True, help="Fetch what recording this process lacks (memray for its interpreter).")
 @_JSON
@@ -349,6 +386,24 @@ def _show(findings: "list[Finding]") -> None:
             click.echo(f"          next          {finding.hint}")
         for need in finding.needs:
             click.echo(f"          to be surer   {need}")
+
+
+def _show_comparison(comparison: "Comparison") -> None:
+    """Print a comparison for people: the verdict, how the recordings differ, growth, numbers, heaps."""
+    from perfkit.terminal import table
+    from perfkit.views.comparison_text import difference_line, growth_title, heap_lines, remarks, table_of
+
+    click.secho(comparison.title, bold=True)
+    for each in comparison.differences:
+        click.echo(difference_line(each))
+    for growth in comparison.growth:
+        if growth_title(growth) not in comparison.title:
+            click.echo(f"{str(growth.outcome).replace('_', ' '):14} {growth_title(growth)}")
+    click.echo()
+    table(["", "what", "BASE", "HEAD", "change (95 %)"], table_of(comparison.rows))
+    for lines in (remarks(comparison.rows), heap_lines(comparison.heap)):
+        if lines:
+            click.echo("\n" + "\n".join(lines))
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Rule(Protocol):
     """
 
     def check(self, profile: Profile) -> list[Finding]:
-        """Return one finding per process or thing judged; at least one."""
+        """Return one finding per process or thing judged; none where its kind of data was not asked for."""
         ...
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from perfkit.attach.target import inspect
+from perfkit.attach.target import Target, inspect, inspect_any
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.profile import RECORDING, Profile, ProfileWriter
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
@@ -21,8 +21,10 @@ def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -
         ProfileError: the output folder cannot be used; nothing was touched.
     """
     progress = progress or Silent()
-    target = inspect(pid)
+    # Asked for by name, what looks from outside records any process; otherwise a process that is not Python is a slip.
+    target = inspect(pid) if settings.collect is None else inspect_any(pid)
     output = settings.output or default_output(target.program)
+    _fetch(target, settings, progress)
     plan = plan_for(target, settings)
     with writing(output) as writer:
         recorder = Recorder(writer, settings, progress)
@@ -47,6 +49,7 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
     with writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
         with launch(command) as (_, session):
+            _fetch(session.target, settings, progress)
             recorder.add(plan_for(session.target, settings), session)
             recorder.run()
         return recorder.finish()
@@ -84,6 +87,18 @@ def record_scenario(name: str, settings: Settings, progress: Progress | None = N
 def default_output(program: str) -> Path:
     """Return a folder name that is not taken yet: profiles/PROGRAM-YYYYMMDD-HHMMSS."""
     return Path("profiles") / f"{Path(program).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _fetch(target: Target, settings: Settings, progress: Progress) -> None:
+    """Download what the target's interpreter lacks, if that is allowed; what cannot be had is left out as ever."""
+    if not settings.fetch:
+        return
+    from perfkit.attach.memray_builds import FetchFailed, fetch
+
+    try:
+        fetch(target)
+    except FetchFailed as error:
+        progress.say(f"{error}. {error.hint}")
 
 
 @contextmanager
@@ -124,3 +139,21 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"{text!r} is not a positive length of time", hint="Write it as 90, 20s, 5m or 1h.")
     return seconds
+
+
+def parse_share(text: str) -> float:
+    """Return a share of 1.
+
+    >>> parse_share("2%"), parse_share("0.5 %"), parse_share("10")
+    (0.02, 0.005, 0.1)
+
+    Raises:
+        UsageError: it is not a percentage above 0 and up to 100.
+    """
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{text!r} is not a share of the target's time", hint="Write it as 2% or 0.5%.")
+    return share

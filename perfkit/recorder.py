@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from perfkit.attach.budget import Budget
 from perfkit.attach.target import Target, children
 from perfkit.clock import Clock
 from perfkit.collectors import Collector, Recording, collectors
@@ -31,6 +32,7 @@ GROUPS = ("process", "cpu", "sockets", "gc", "pools", "objects", "heap")
 
 _TICK_S = 0.25
 _CHILDREN_EVERY_S = 1.0
+_BUDGET_EVERY_S = 1.0
 
 
 class Progress(Protocol):
@@ -63,7 +65,9 @@ class Settings:
 
     `collect` holds groups or collector names; None takes every collector that works on the
     target and says what was left out. `options` maps a collector's name to its settings.
-    `duration_s` None records until the target ends or the user interrupts.
+    `duration_s` None records until the target ends or the user interrupts. `budget` is the share of
+    the target's time that recording may cost it; None lets it take what it takes. `fetch` allows to
+    download what the target's interpreter lacks.
     """
 
     output: Path | None = None
@@ -71,6 +75,8 @@ class Settings:
     collect: tuple[str, ...] | None = None
     children: bool = False
     keep_raw: bool = False
+    budget: float | None = None
+    fetch: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -96,7 +102,7 @@ def plan_for(target: Target, settings: Settings) -> Plan:
         if word not in names:
             raise UnknownName("collector", word, names)
     chosen, left_out, problems = [], [], []
-    for collector in sorted(known.values(), key=lambda c: (GROUPS.index(c.group), c.name)):
+    for collector in sorted(known.values(), key=_turn):
         if not _is_wanted(collector, settings.collect):
             continue
         problem = collector.problem(target)
@@ -111,6 +117,11 @@ def plan_for(target: Target, settings: Settings) -> Plan:
     if not any(collector.group != "process" for collector in chosen) and problems:
         raise problems[0]
     return Plan(target, tuple(chosen), tuple(left_out))
+
+
+def _turn(collector: Collector) -> tuple[bool, int, str]:
+    """Return when a collector's turn to start is; they stop the other way round."""
+    return not getattr(collector, "encloses", False), GROUPS.index(collector.group), collector.name
 
 
 def _is_wanted(collector: Collector, collect: tuple[str, ...] | None) -> bool:
@@ -135,6 +146,8 @@ class Recorder:
         self._scenario = scenario
         self._plans: dict[int, Plan] = {}
         self._given_sessions: dict[int, Session] = {}
+        self._sessions: dict[int, Session] = {}
+        self._budgets: dict[int, Budget] = {}
         self._log = EventLog(writer.path / "raw" / EVENTS_FILE, self.clock)
 
     def add(self, plan: Plan, session: "Session | None" = None) -> None:
@@ -162,8 +175,10 @@ class Recorder:
             duration_s = self.settings.duration_s
             with self.progress.stage("recording", duration_s) as done:
                 self._watch(sessions, running, stopped, done)
+            self._keep_budgets()
             self.until_ns = self.clock.now_ns()
             self._log.write("recorder", "recording ended")
+        self._sum_up_budgets()
 
     def finish(self) -> Profile:
         """Return the profile of what was recorded."""
@@ -178,6 +193,11 @@ class Recorder:
             self.progress.say(sentence)
             self._log.missing(sentence, target.pid)
         session = self._session_of(target, sessions)
+        budget = None
+        if self.settings.budget is not None:
+            get = partial(self._sessions.get, target.pid)
+            budget = Budget(self.settings.budget, target.pid, self.settings.duration_s, get)
+            self._budgets[target.pid] = budget
         for collector in plan.chosen:
             recording = Recording(
                 target=target,
@@ -186,7 +206,12 @@ class Recorder:
                 session=session,
                 say=self.progress.say,
                 duration_s=self.settings.duration_s,
-                options={**collector.options, **self.settings.options.get(collector.name, {})},
+                options={
+                    **collector.options,
+                    **(budget.options(collector.options) if budget else {}),
+                    **self.settings.options.get(collector.name, {}),
+                },
+                budget=budget,
             )
             try:
                 running.enter_context(collector.record(recording))
@@ -204,6 +229,7 @@ class Recorder:
     def _session_of(self, target: Target, sessions: ExitStack) -> "Callable[[], Session]":
         """Return a function that injects the probe on its first call and gives the same session ever after."""
         if given := self._given_sessions.get(target.pid):
+            self._sessions[target.pid] = given
             return lambda: given
 
         @cache
@@ -211,7 +237,8 @@ class Recorder:
             from perfkit.attach.session import Session
 
             self.progress.say(f"attaching to process {target.pid}")
-            return sessions.enter_context(Session.open(target))
+            opened = self._sessions[target.pid] = sessions.enter_context(Session.open(target))
+            return opened
 
         return session
 
@@ -222,7 +249,7 @@ class Recorder:
         heartbeat = self.writer.path / "raw" / HEARTBEAT
         began = time.monotonic()
         duration_s = self.settings.duration_s
-        next_children = began
+        next_children = next_poll = began
         alive = {pid: plan.target for pid, plan in self._plans.items()}
         while not stopped():
             now = time.monotonic()
@@ -240,6 +267,9 @@ class Recorder:
                         )
             if not alive or (duration_s is not None and now - began >= duration_s):
                 return
+            if now >= next_poll:
+                next_poll = now + _BUDGET_EVERY_S
+                self._keep_budgets()
             if self.settings.children and now >= next_children:
                 next_children = now + _CHILDREN_EVERY_S
                 for child in self._new_children(alive):
@@ -249,6 +279,19 @@ class Recorder:
                     self._describe()
                     self._start(plan, sessions, running)
             time.sleep(_TICK_S if duration_s is None else max(0.01, min(_TICK_S, began + duration_s - now)))
+
+    def _keep_budgets(self) -> None:
+        """Slow down what costs too much, and say so."""
+        for pid, budget in self._budgets.items():
+            for sentence in budget.poll():
+                self.progress.say(sentence)
+                self._log.write("recorder", sentence, pid)
+
+    def _sum_up_budgets(self) -> None:
+        """Say what recording has cost."""
+        for pid, budget in self._budgets.items():
+            self.progress.say(budget.summary())
+            self._log.write("recorder", budget.summary(), pid)
 
     def _new_children(self, alive: Mapping[int, Target]) -> list[Target]:
         """Return descendants that are not recorded yet."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,6 +14,10 @@ def content_hash(*parts: object) -> int:
     """Return a signed 64-bit hash of `parts` that is equal on every host and in every version."""
     text = "\0".join("" if part is None else str(part) for part in parts)
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big", signed=True)
+
+
+_MAX_LINE = 1 << 31
+"""What the column holds; the interpreter itself knows no longer files."""
 
 
 class Symbols:
@@ -36,14 +41,20 @@ class Symbols:
         raw = (function, file, line)
         if kind is None and (known := self._raw_frames.get(raw)) is not None:
             return known
-        path, found = (None, "synthetic") if file is None else clean_path(file, self._roots)
-        place = (function, path, line or None, kind or found)
+        path, found = (None, "synthetic") if file is None else self.clean(file)
+        # A sampler that does not stop the target may read a line number while it changes.
+        line = line if line and 0 < line < _MAX_LINE else None
+        place = (function, path, line, kind or found)
         number = self._frames.setdefault(place, len(self._frames))
         if number == len(self._places):
             self._places.append(place)
         if kind is None:
             self._raw_frames[raw] = number
         return number
+
+    def clean(self, file: str) -> tuple[str, str]:
+        """Return path and kind of a source file as frames have them."""
+        return clean_path(file, self._roots)
 
     def place(self, frame_id: int) -> tuple[str, str | None, str]:
         """Return function, cleaned path and kind of a frame."""
@@ -55,6 +66,11 @@ class Symbols:
         if not frame_ids:
             raise ValueError("a stack has at least one frame")
         return self._stacks.setdefault(tuple(frame_ids), len(self._stacks))
+
+    def flat_stack(self, items: Sequence[Any]) -> int:
+        """Return the number of a stack, root first, of which each frame is three items: function, file, line."""
+        each = iter(items)
+        return self.stack([self.frame(*frame) for frame in zip(each, each, each, strict=True)])
 
     def thread(self, pid: int, key: object, *, os_tid: int | None = None, name: str | None = None) -> int:
         """Return the number of a thread; `key` is any identity that is unique within the process."""

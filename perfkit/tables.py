@@ -251,7 +251,9 @@ MEMORY_LEDGER = Table(
         _bytes("file_bytes", "file-backed resident memory (RssFile)"),
         _bytes("shmem_bytes", "shared resident memory (RssShmem)"),
         _count("python_blocks", "sys.getallocatedblocks()", nullable=True),
-        _bytes("pymalloc_free_bytes", "free memory inside pymalloc arenas", nullable=True),
+        _bytes("pymalloc_arena_bytes", "pymalloc arenas: memory for objects of up to 512 bytes", nullable=True),
+        _bytes("pymalloc_in_use_bytes", "blocks in pymalloc arenas that are in use", nullable=True),
+        _bytes("pymalloc_free_bytes", "free blocks and pools in pymalloc arenas", nullable=True),
         _bytes("glibc_in_use_bytes", "mallinfo2 uordblks + hblkhd", nullable=True),
         _bytes("glibc_retained_bytes", "mallinfo2 fordblks: freed, but kept by the allocator", nullable=True),
         _bytes("cgroup_bytes", "memory.current of the process's cgroup", nullable=True),
@@ -277,6 +279,24 @@ PROCESS_STATS = Table(
     ),
     ("pid", "at_ns"),
 )
+DESCRIPTORS = Table(
+    "descriptors",
+    "Open descriptors of the process at a reading, by what they are.",
+    (
+        _PID,
+        _AT,
+        Column("kind", pa.string(), "file, directory, device, memfd, socket, pipe, eventpoll, eventfd, ..."),
+        Column(
+            "name",
+            pa.string(),
+            "path with numbers replaced by #; protocol and peer of a socket; NULL: it has none, or is not connected",
+            nullable=True,
+        ),
+        Column("state", pa.string(), "state of a TCP connection, or deleted", nullable=True),
+        _count("descriptors", "how many of them"),
+    ),
+    ("pid", "at_ns", "kind"),
+)
 OBJECT_CENSUS = Table(
     "object_census",
     "Living objects by type, counted at one rung.",
@@ -299,12 +319,45 @@ CONTAINER_SIZES = Table(
         Column("rung", pa.int32(), "number of the census, from 0"),
         Column("container", pa.string(), "identity of the container within the process"),
         Column("type", pa.string(), "module.qualname of the container's type"),
-        _count("items", "its length"),
+        _count("items", "its length: items, or bytes of a bytearray or BytesIO"),
         Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
         Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
         _count("limit_items", "most it will hold: maxlen, maxsize or the like; NULL: none was found", nullable=True),
+        _count("inner_items", "sum of the lengths of the containers in it; NULL: not looked at", nullable=True),
     ),
     ("pid", "rung", "container"),
+)
+CONTAINER_CODE = Table(
+    "container_code",
+    "A line of the target's code that deals with a growing container, from bytecode; none of it need have run.",
+    (
+        _PID,
+        Column("container", pa.string(), "identity of the container, as in container_sizes"),
+        Column(
+            "role",
+            pa.string(),
+            "inserts; removes: by a key or value that is given; evicts: any, the oldest, or all; bounds: compares its "
+            "length with a limit and evicts or refuses; expires: takes out what is too old",
+        ),
+        Column("function", pa.string(), "qualified name of the function"),
+        Column("file", pa.string(), "path as in frames"),
+        Column("line", pa.int32(), "line of the instruction"),
+        _count("limit_items", "limit of a bound; NULL: not known, or not in items", nullable=True),
+        Column("ttl_s", pa.float64(), "age in seconds at which it is taken out; NULL: not known", "", nullable=True),
+        Column(
+            "same_class",
+            pa.bool_(),
+            "whether it surely is this container: in a method of its owner's class, or by a name that leads to it; "
+            "false: an attribute of that name of an object that is not known",
+        ),
+        Column(
+            "has_run",
+            pa.bool_(),
+            "whether the line has run since the program began; NULL: cannot be seen (before 3.12, some lines)",
+            nullable=True,
+        ),
+    ),
+    ("pid", "container", "role", "function", "line"),
 )
 GC_PAUSES = Table(
     "gc_pauses",
@@ -381,6 +434,22 @@ TASKS = Table(
     ),
     ("pid", "at_ns", "coroutine", "state"),
 )
+PYTHON_THREADS = Table(
+    "python_threads",
+    "Threads at a reading, by what they run, where they are, and who started them.",
+    (
+        _PID,
+        _AT,
+        Column("name", pa.string(), "name of the thread, numbers in it replaced by #; [native]: it runs no Python"),
+        Column("function", pa.string(), "module.qualname of what it was started to run", nullable=True),
+        Column("daemon", pa.bool_(), "the process does not wait for it to end", nullable=True),
+        _count("threads", "how many of them"),
+        _time("oldest_ns", "time since the oldest of them was first seen"),
+        Column("stack_id", pa.int32(), "where they are", nullable=True),
+        Column("start_stack_id", pa.int32(), "who started them; NULL: before the recording began", nullable=True),
+    ),
+    ("pid", "at_ns", "name"),
+)
 LOOP_LAG = Table(
     "loop_lag",
     "How late the event loop ran a callback that was due.",
@@ -451,6 +520,95 @@ OBJECT_SITES = Table(
     ),
     ("pid", "rung", "object_id"),
 )
+_ENDS = (
+    Column("local", pa.string(), "its own address and port"),
+    Column("peer", pa.string(), "address and port of the other side; port 0: none"),
+    Column(
+        "role",
+        pa.string(),
+        "listening; downstream: accepted on a port that the process listens on; upstream: it connected itself",
+    ),
+)
+SOCKETS = Table(
+    "sockets",
+    "State of each TCP socket of the process, one row per change: it holds until the socket's next row, or its death.",
+    (
+        _PID,
+        _AT,
+        Column("cookie", pa.int64(), "the kernel's number of the socket, never used twice"),
+        *_ENDS,
+        Column("state", pa.string(), "established, close_wait, fin_wait1, ..., listening"),
+        _bytes("recv_q_bytes", "received and not read by the process; of a listener: connections to be accepted"),
+        _bytes("send_q_bytes", "sent and not acknowledged by the peer; of a listener: its backlog"),
+        Column("timer", pa.string(), "timer that runs: retransmit, keepalive, zero_window_probe", nullable=True),
+        _time("timer_ns", "time until it fires", nullable=True),
+        Column("inode", pa.int64(), "inode; 0: closed by the process, or not accepted by it yet"),
+        Column("descriptor", pa.int32(), "number in the process's descriptor table", nullable=True),
+        _time("last_sent_ns", "time since it last sent data", nullable=True),
+        _time("last_received_ns", "time since it last received data", nullable=True),
+        _bytes("sent_bytes", "data sent since it was opened", nullable=True),
+        _bytes("received_bytes", "data received since it was opened", nullable=True),
+        _count("segments_out", "segments with data sent since it was opened", nullable=True),
+        _count("segments_in", "segments with data received since it was opened", nullable=True),
+        _count("unacked", "segments sent and not acknowledged", nullable=True),
+        _count("retransmits", "segments sent again since it was opened", nullable=True),
+        _time("rtt_ns", "smoothed round-trip time", nullable=True),
+    ),
+    ("pid", "at_ns", "cookie"),
+)
+SOCKET_EVENTS = Table(
+    "socket_events",
+    "Births and deaths of the process's TCP sockets, and other processes found to hold them.",
+    (
+        _PID,
+        _time("at_ns", "when it happened, or the latest it can have happened"),
+        _time("earliest_ns", "the earliest it can have happened; equal to at_ns: known exactly"),
+        Column("cookie", pa.int64(), "socket"),
+        Column("event", pa.string(), "found: older than the recording; birth; death; shared: another process holds it"),
+        *_ENDS,
+        Column(
+            "seen_by",
+            pa.string(),
+            "dump: comparing readings; destroy: the kernel told it; time_wait: found resting; descriptors: in /proc",
+        ),
+        Column(
+            "owner",
+            pa.string(),
+            "why it is taken for the process's: descriptor; port: it listens there; peer: nobody else talks to it",
+        ),
+        Column("closer", pa.string(), "who closed first: local or peer; NULL: unknown", nullable=True),
+        _time("idle_ns", "time from its last data to its death", nullable=True),
+        _bytes("sent_bytes", "data sent in its whole life", nullable=True),
+        _bytes("received_bytes", "data received in its whole life", nullable=True),
+        _count("segments_out", "segments with data sent in its whole life", nullable=True),
+        _count("segments_in", "segments with data received in its whole life", nullable=True),
+        _count("retransmits", "segments sent again in its whole life", nullable=True),
+        Column("other_pid", pa.int32(), "process that holds it too, for event shared", nullable=True),
+    ),
+    ("pid", "at_ns", "cookie", "event"),
+)
+SOCKET_COUNTERS = Table(
+    "socket_counters",
+    "The kernel's TCP counters. They are of the whole network namespace, which other processes may share.",
+    (
+        _PID,
+        _AT,
+        _count("active_opens", "connections opened in the namespace (ActiveOpens)"),
+        _count("passive_opens", "connections accepted in the namespace (PassiveOpens)"),
+        _count("seen_born", "connections of the namespace of which this recording saw the birth or the death"),
+        _count("attempt_fails", "attempts to connect that failed (AttemptFails)", nullable=True),
+        _count("resets", "connections reset (EstabResets)", nullable=True),
+        _count("established", "connections that are up (CurrEstab)", nullable=True),
+        _count("time_wait", "connections that rest in TIME_WAIT", nullable=True),
+        _count("orphans", "connections closed by their process and not ended yet", nullable=True),
+        _count("retransmits", "segments sent again (RetransSegs)", nullable=True),
+        _count("listen_overflows", "connections that no backlog had room for (ListenOverflows)", nullable=True),
+        _count("tcp_sockets", "TCP sockets that the process has descriptors of"),
+        _count("unix_sockets", "unix sockets that the process has descriptors of"),
+        _count("other_sockets", "sockets of other kinds that it has descriptors of"),
+    ),
+    ("pid", "at_ns"),
+)
 REQUESTS = Table(
     "requests",
     "One row per request of the load generator.",
@@ -490,6 +648,68 @@ EVENTS = Table(
     ),
     ("at_ns", "name"),
 )
+POOL_EVENTS = Table(
+    "pool_events",
+    "What happened to connections and to those who wanted one, from hooks in the pool's own code: nothing is sampled.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection, from one connect to its close", nullable=True),
+        Column(
+            "event",
+            pa.string(),
+            "found, found_in_use (before the recording), created, acquired, released, closed; collected: freed or given"
+            " back by the interpreter instead of the program; timeout, cancelled, failed: no connection was had;"
+            " waiting: somebody waits since then and longer than 0.1 s",
+        ),
+        _time("wait_ns", "time from the wish for a connection to this event", nullable=True),
+        _time("held_ns", "time for which the connection was lent", nullable=True),
+        Column("holder", pa.int64(), "number of the task, or thread, that asked for it", nullable=True),
+        Column("stack_id", pa.int32(), "who asked for it, without the pool's own frames", nullable=True),
+        _count("active_frames", "frames of the program that asked for it and had not returned", nullable=True),
+        Column("local", pa.string(), "own address of its socket", nullable=True),
+        Column("peer", pa.string(), "address it is connected to", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_STATES = Table(
+    "pool_states",
+    "Gauges of each connection pool, read from its own attributes.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        _count("max", "connections it may have; NULL: no limit", nullable=True),
+        _count("open", "connections, or slots that stand for one", nullable=True),
+        _count("in_use", "those that are lent", nullable=True),
+        _count("idle", "those that are not", nullable=True),
+        _count("waiting", "how many wait for one", nullable=True),
+        _count("ghosts", "slots taken by nobody, with no connection in them", nullable=True),
+        _count("sockets", "connections in the pool's own lists that have an open socket", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_HOLDERS = Table(
+    "pool_holders",
+    "What those do who have a connection at a reading; of many, the oldest and the youngest uses.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection"),
+        Column("holder", pa.int64(), "number of the task or thread that took it", nullable=True),
+        _time("held_ns", "for how long it has had it"),
+        Column("taken_stack_id", pa.int32(), "who took it, without the pool's own frames", nullable=True),
+        Column("finished", pa.bool_(), "the task or thread that took it has ended", nullable=True),
+        _count("frames", "frames of the program that took it", nullable=True),
+        _count("active_frames", "those of them that have not returned", nullable=True),
+        _time("silent_ns", "time since data went over its socket in either direction", nullable=True),
+        Column("answered", pa.bool_(), "the last data came from the peer: nothing is being waited for", nullable=True),
+        Column("stack_id", pa.int32(), "where its holder is now", nullable=True),
+    ),
+    ("pid", "at_ns", "pool", "connection"),
+)
 SETTINGS = Table(
     "settings",
     "Settings of the target as they were read, again whenever one changes.",
@@ -519,12 +739,5 @@ RECORDING_QUALITY = Table(
     ("collector", "pid"),
 )
 
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        FRAMES, STACKS, STACK_FRAMES, THREADS, CPU_SAMPLES, HEAP_SURVIVAL, HEAP_USAGE, MEMORY_LEDGER, PROCESS_STATS,
-        OBJECT_CENSUS, CONTAINER_SIZES, HEAP_SNAPSHOTS, HEAP_OBJECTS, HEAP_REFERENCES, OBJECT_SITES, GC_PAUSES,
-        GC_COUNTS, GARBAGE, EXPERIMENT_WINDOWS, TASKS, LOOP_LAG, REQUESTS, EVENTS, SETTINGS, RECORDING_QUALITY,
-    )
-}  # fmt: skip
+TABLES: dict[str, Table] = {table.name: table for table in list(globals().values()) if isinstance(table, Table)}
 """Every table by name. A profile has each of them, empty when nothing was recorded."""

@@ -53,6 +53,9 @@ def make_profile(
     ledger: Iterable[Row] = (),
     census: Iterable[Row] = (),
     containers: Iterable[Row] = (),
+    snapshots: Iterable[Row] = (),
+    objects: Iterable[Row] = (),
+    references: Iterable[Row] = (),
     cpu: Iterable[Row] = (),
     process: Iterable[Row] = (),
     requests: Iterable[Row] = (),
@@ -63,11 +66,15 @@ def make_profile(
     lag: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
+    pool_events: Iterable[Row] = (),
+    pool_states: Iterable[Row] = (),
+    pool_holders: Iterable[Row] = (),
     quality: Iterable[Row] = (),
+    others: Mapping[str, Iterable[Row]] | None = None,
     manifest: Mapping[str, Any] | None = None,
     pid: int = PID,
 ) -> Profile:
-    """Return a profile of exactly these rows; `pid` and the cells left out get plain defaults."""
+    """Return a profile of exactly these rows, `others` by table; `pid` and the cells left out get plain defaults."""
     symbols = Symbols()
     given = {
         "heap_survival": heap,
@@ -75,6 +82,9 @@ def make_profile(
         "memory_ledger": ledger,
         "object_census": census,
         "container_sizes": containers,
+        "heap_snapshots": snapshots,
+        "heap_objects": objects,
+        "heap_references": references,
         "cpu_samples": cpu,
         "process_stats": process,
         "requests": requests,
@@ -85,8 +95,11 @@ def make_profile(
         "loop_lag": lag,
         "events": events,
         "settings": settings,
+        "pool_events": pool_events,
+        "pool_states": pool_states,
+        "pool_holders": pool_holders,
         "recording_quality": quality,
-    }
+    } | dict(others or {})
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
     tables |= symbols.tables()
     about: dict[str, Any] = {
@@ -123,6 +136,7 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "ledger": ledger_rows(seconds, session_lifetime_s),
         "census": census_rows(seconds, session_lifetime_s),
         "containers": container_rows(seconds, session_lifetime_s),
+        **graph_rows(seconds, session_lifetime_s),
         "cpu": cpu_rows(seconds),
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
@@ -134,6 +148,7 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "garbage": garbage_rows(seconds),
         "settings": setting_rows(),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
+        **pool_rows(seconds),
         "quality": quality_rows(seconds),
     }
     return make_profile(path, duration_s=seconds, **(rows | more))
@@ -267,6 +282,76 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
     return rows
 
 
+def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[Row]]:
+    """Return snapshots of the heap at a tenth and at the end: sessions, each with its dict, a text and a buffer."""
+    objects: list[Row] = []
+    references: list[Row] = []
+
+    def add(
+        rung: int, number: int, type_: str, size_bytes: int, held_by: int | None, label: str = "", **more: Any
+    ) -> None:
+        shared = {"rung": rung, "object_id": number, "type": type_, "size_bytes": size_bytes}
+        objects.append(shared | {"refcount": int(held_by is not None)} | more)
+        if held_by is not None:
+            references.append({"rung": rung, "from_id": held_by, "to_id": number, "label": label or None})
+
+    for rung, at_s in enumerate((seconds // 10, seconds)):
+        sessions = range(sessions_alive(at_s, None))
+        alive = sessions[-sessions_alive(at_s, session_lifetime_s) :]
+        add(rung, 1, "builtins.module", 80, None, root="module", name="app.sessions")
+        add(rung, 2, "builtins.dict", 400, 1, "<dict>", items=2)
+        add(rung, 3, "builtins.dict", 800 + 100 * len(alive), 2, ".SESSIONS", items=len(alive))
+        add(rung, 4, "builtins.module", 80, None, root="module", name="app.routes")
+        add(rung, 5, "builtins.dict", 9_000, 4, "<dict>", items=64)
+        for number in (1000 + 10 * session for session in alive):
+            add(rung, number, "app.sessions.Session", 48, 3)
+            add(rung, number + 1, "builtins.dict", 232, number, "<dict>", items=2)
+            add(rung, number + 2, "builtins.str", 61, number + 1, ".user")
+            add(rung, number + 3, "builtins.bytearray", 1_024, number + 1, ".data")
+    references.sort(key=lambda row: (row["rung"], row["from_id"]))
+    snapshots = [
+        {
+            "rung": rung,
+            "at_ns": at_s * SECOND_NS,
+            "mode": "copy",
+            "objects": sum(row["rung"] == rung for row in objects),
+            "references": sum(row["rung"] == rung for row in references),
+            "size_bytes": sum(row["size_bytes"] for row in objects if row["rung"] == rung),
+            "stopped_ns": 2_000_000,
+        }
+        for rung, at_s in enumerate((seconds // 10, seconds))
+    ]
+    return {"snapshots": snapshots, "objects": objects, "references": references}
+
+
+def with_sockets(seconds: int) -> dict[str, Any]:
+    """Return arguments for `make_profile`: four connections, one closed by its peer, and twenty short ones."""
+    states: list[Row] = []
+    events: list[Row] = []
+    kept = [(number, 0.0, None, 40 * number) for number in range(1, 5)]
+    short = [(number, seconds * number / 30, seconds * number / 30 + 0.4, 1) for number in range(5, 25)]
+    for cookie, born_s, died_s, exchanges in [*kept, *short]:
+        ends = {"cookie": cookie, "local": f"10.0.0.2:{40_000 + cookie}", "peer": "10.0.0.7:80", "role": "upstream"}
+        counts = {"sent_bytes": 90 * exchanges, "received_bytes": 700 * exchanges}
+        counts |= {"segments_out": exchanges, "segments_in": exchanges}
+        ages = {"last_sent_ns": 3_000_000, "last_received_ns": 2_000_000, "inode": 100 + cookie}
+        shared = ends | counts | ages | {"recv_q_bytes": 0, "send_q_bytes": 0}
+        at_ns = int(born_s * SECOND_NS)
+        states.append(shared | {"at_ns": at_ns, "state": "established"})
+        if cookie == 4:
+            states.append(shared | {"at_ns": seconds * SECOND_NS // 2, "state": "close_wait"})
+        event = {"at_ns": at_ns, "earliest_ns": at_ns, "seen_by": "dump", "owner": "descriptor"}
+        events.append(ends | event | {"event": "birth" if died_s else "found"})
+        if died_s:
+            death = {"at_ns": int(died_s * SECOND_NS), "earliest_ns": int(died_s * SECOND_NS), "closer": "local"}
+            events.append(ends | counts | event | death | {"event": "death", "idle_ns": 1_000_000})
+    quality = {"collector": "sockets", "from_ns": 0, "until_ns": seconds * SECOND_NS, "taken": seconds * 10, "lost": 0}
+    return {
+        "others": {"sockets": states, "socket_events": events},
+        "quality": [*quality_rows(seconds), quality],
+    }
+
+
 def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:
     """Return samples of an event loop that works a third of the time, and of an idle worker thread."""
     random = Random(seed)
@@ -366,6 +451,41 @@ def setting_rows(thresholds: tuple[int, int, int] = (700, 10, 10), *, enabled: b
     return [{"at_ns": 0, "name": name, "value": json.dumps(value)} for name, value in values.items()]
 
 
+def pool_rows(seconds: int, per_s: int = 10) -> dict[str, list[Row]]:
+    """Return a pool of ten connections with ten short uses per second, and a young collection each second."""
+    shared = {"pool": "sqlalchemy QueuePool", "stack": LOGIN}
+    events: list[Row] = [
+        {**shared, "event": "created", "connection": number, "at_ns": 1_000_000 * number} for number in range(3)
+    ]
+    for number in range(seconds * per_s - 1):
+        use = {**shared, "connection": number % 3, "holder": number}
+        at_ns = (number + 1) * SECOND_NS // per_s
+        events.append({**use, "event": "acquired", "at_ns": at_ns, "wait_ns": 40_000})
+        events.append(
+            {**use, "event": "released", "at_ns": at_ns + 20_000_000, "held_ns": 20_000_000, "active_frames": 3}
+        )
+    states = [
+        {"pool": shared["pool"], "at_ns": at * SECOND_NS // 2 + 1, "max": 10, "open": 3, "in_use": int(at % 5 == 0),
+         "idle": 3, "waiting": 0, "sockets": 3}
+        for at in range(seconds * 2)
+    ]  # fmt: skip
+    settings = {"library": "sqlalchemy", "max_size": 10, "acquire_timeout_s": 30.0, "max_lifetime_s": 3600}
+    thresholds = {"at_ns": 0, "name": "gc.thresholds", "value": "[700, 10, 10]"}
+    return {
+        "pool_events": sorted(events, key=lambda row: row["at_ns"]),
+        "pool_states": states,
+        "settings": [
+            thresholds,
+            *({"at_ns": 0, "name": f"pool.{shared['pool']}.{name}", "value": json.dumps(value)}
+              for name, value in settings.items()),
+        ],
+        "gc_pauses": [
+            {"start_ns": at * SECOND_NS, "pause_ns": 400_000, "generation": 0, "collected": 3, "uncollectable": 0}
+            for at in range(1, seconds)
+        ],
+    }  # fmt: skip
+
+
 def quality_rows(seconds: int) -> list[Row]:
     """Return collectors that took what they should; the sampler lost one reading in fifty."""
     until = seconds * SECOND_NS
@@ -376,6 +496,7 @@ def quality_rows(seconds: int) -> list[Row]:
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
         shared | {"collector": "gc_pauses", "expected": 2 * seconds, "taken": 2 * seconds, "lost": 0, "cost_ns": 9_000},
+        shared | {"collector": "pool_events", "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]
 
@@ -389,6 +510,8 @@ def _table(name: str, rows: Iterable[Row], symbols: Symbols, pid: int) -> pa.Tab
 def _numbered(row: Row, symbols: Symbols, pid: int, has_pid: bool) -> dict[str, Any]:
     """Return a row with ids in place of stacks and thread names."""
     cells = dict(row)
+    if "taken_stack" in cells:
+        cells["taken_stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("taken_stack")])
     if "stack" in cells:
         cells["stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("stack")])
     if "thread" in cells:

@@ -13,6 +13,7 @@ from perfkit.collectors import Collector, Raw, Recording
 from perfkit.symbols import Symbols
 from tests.attach_targets import Running
 
+CREW = "../gc/crew.py"
 GARBAGE = "../gc/garbage.py"
 LOOPS = "../gc/loops.py"
 
@@ -66,6 +67,19 @@ def collecting(
     """Record while the context is open."""
     collected = Collected(collector, folder, target.target.pid)
     recording = Recording(target.target, folder, collected.clock, lambda: session, print, options=options)
+    with collector.record(recording):
+        yield collected
+
+
+@contextmanager
+def watching(collector: Collector, target: Running, folder: Path, **options: Any) -> Iterator[Collected]:
+    """Record while the context is open, with nothing in the target."""
+
+    def nothing() -> Session:
+        raise AssertionError("it asked for the probe")
+
+    collected = Collected(collector, folder, target.target.pid)
+    recording = Recording(target.target, folder, collected.clock, nothing, print, options=options)
     with collector.record(recording):
         yield collected
 

@@ -41,6 +41,7 @@ class Score:
     memray: bool | None
     objgraph: bool | None
     tracemalloc: bool | None
+    memray_blames: bool | None
     seconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
     [finding] = findings["findings"]
     class_ = finding["class"]
     leak = finding["verdict"] == "fail" and class_ in LEAK_CLASSES
-    truth = true_slope(run) if program.positive else None
+    truth = true_slope(run, finding) if program.positive else None
     rate = None if program.counted else finding["rate_bytes_per_s"]
     retainers = [finding["retainer"], *candidates(finding)]
     held = [_holds(program, each) for each in retainers]
@@ -83,6 +84,7 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
         slope_error=found / truth - 1 if truth and found is not None else None,
         in_interval=rate[0] <= truth <= rate[2] if truth and rate and found is not None else None,
         **{peer: _peer(run, peer) for peer in ("memray", *PEERS)},
+        memray_blames=None if program.positive else _memray_blames(run),
         seconds=seconds,
     )
 
@@ -93,11 +95,16 @@ def candidates(finding: Mapping[str, Any]) -> list[list[str]]:
     return [path for each in listed if (path := each.get("owner") or each.get("path") or each.get("retainer"))]
 
 
-def true_slope(run: Run) -> float | None:
-    """Return how fast it leaked while it was recorded, bytes (or units) per second; None when nobody counted."""
+def true_slope(run: Run, finding: Mapping[str, Any]) -> float | None:
+    """Return how fast it leaked in the window that the finding speaks of; None when nobody counted.
+
+    In bytes (or units) per second, by the first and the last reading in the window: all of the
+    recording where the finding names no window.
+    """
     manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
-    first = manifest["started_monotonic_ns"]
-    last = first + manifest["duration_ns"]
+    evidence = finding["evidence"]
+    first = manifest["started_monotonic_ns"] + int(evidence.get("since_s", 0) * 1e9)
+    last = first + int(evidence.get("window_s", 0) * 1e9 or manifest["duration_ns"])
     rows = [json.loads(line) for line in run.truth.read_text("utf-8").splitlines() if line.endswith("}")]
     rows = [row for row in rows if first <= row["monotonic_ns"] <= last]
     if len(rows) < 2:
@@ -129,6 +136,16 @@ def _peer(run: Run, peer: str) -> bool | None:
     return bool(answer and (Path(answer[0][0]).name, answer[0][1]) in program.allocates)
 
 
+def _memray_blames(run: Run) -> bool | None:
+    """Whether `memray table --leaks` lists a line that left more than 64 KiB per minute behind."""
+    file = run.folder / "memray.json"
+    if not file.exists():
+        return None
+    answer = json.loads(file.read_text("utf-8"))
+    manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
+    return bool(answer and answer[0][2] / (manifest["duration_ns"] / 1e9) > 65_536 / 60)
+
+
 def memray_leaks(run: Run) -> None:
     """Keep what `memray table --leaks` says of the same capture: lines by the bytes they left behind."""
     profile = perfkit.open_profile(run.profile)
@@ -139,5 +156,4 @@ def memray_leaks(run: Run) -> None:
         "join stacks using (stack_id) join frames on leaf_frame_id = frame_id "
         "where freed_ns is null group by all order by size_bytes desc limit 10"
     )
-    answer = [[row.file, int(row.line or 0), int(row.size_bytes)] for row in rows.itertuples()]
-    (run.folder / "memray.json").write_text(json.dumps(answer), "utf-8")
+    (run.folder / "memray.json").write_text(rows.to_json(orient="values"), "utf-8")

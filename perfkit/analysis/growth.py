@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
 from perfkit.analysis.survival import LiveHeap, SiteGrowth, growing_sites, live_heap
 from perfkit.analysis.trends import Slope, discoveries, mann_kendall, persistence, theil_sen, warm_up_end
 from perfkit.profile import Profile
-from perfkit.tables import TABLES
 
 Floats = NDArray[np.float64]
 
@@ -51,9 +51,10 @@ class TypeGrowth:
 
 @dataclass(frozen=True, slots=True)
 class CodePlace:
-    """A line that changes a container: `role` is inserts, removes, evicts, bounds or expires.
+    """A line that deals with a container: `role` is inserts, removes, evicts, bounds or expires.
 
-    `limit_items` is the length that a bound compares with, `ttl_s` the age at which an entry expires.
+    `limit_items` is the length that a bound compares with, `ttl_s` the age at which an entry
+    expires, `has_run` whether the line has run since the program began (None: not known).
     """
 
     role: str
@@ -62,6 +63,7 @@ class CodePlace:
     line: int | None
     limit_items: int | None = None
     ttl_s: float | None = None
+    has_run: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def growing_containers(sizes: pd.DataFrame, load: "Load | None" = None, rate: fl
     newest = own["rung"].max() if len(own) else 0
     for name, rows in own.groupby("container", sort=True):
         if len(rows) >= MIN_RUNGS and rows["rung"].iloc[-1] == newest:
-            items = rows["items"].to_numpy(np.float64)
+            items = _items(rows)
             seen.append((str(name), rows, items))
             p.append(mann_kendall(items, independent=True) if items[-1] > items[0] else 1.0)
     found = [
@@ -288,11 +290,31 @@ def with_piles(
         for name in names:
             rest.pop(name, None)
         series = _lengths([rows_of[name] for name in names])
+        limit = _limit_of(rows_of, names)
+        if series is None and len(pile.holders) > 1:
+            # Many short ones in a container that does not get longer: it knows their sum.
+            outer = by_address.get(_around(grown.after, pile.node), [])
+            series = _lengths([rows_of[name] for name in outer if rows_of[name]["inner_items"].notna().all()])
+            names = outer or names
+            for name in outer:
+                rest.pop(name, None)
         if series is None and pile.item_type is not None:
             series = _numbers(census, pile.item_type, pile.objects)
-        piles.append(_piled(pile, between_s, series, load, limit=_limit_of(rows_of, names), backed=backed))
-    known = [replace(each, bytes_per_s=None) for each in rest.values()]
+        found = _piled(pile, between_s, series, load, limit=limit, backed=backed)
+        piles.append(replace(found, container=names[0]) if names else found)
+    known = [_owned(each, grown.after) for each in rest.values()]
     return sorted(piles, key=lambda each: -(each.bytes_per_s or 0.0)) + known
+
+
+def _owned(container: ContainerGrowth, graph: HeapGraph) -> ContainerGrowth:
+    """Return a container with the path that a snapshot knows, where the census found none."""
+    if container.owner:
+        return container
+    address = int(container.container.partition(".")[0], 16)
+    place = int(np.searchsorted(graph.object_id, address))
+    if place == len(graph) or graph.object_id[place] != address or graph.is_ours[place]:
+        return container
+    return replace(container, owner=tuple(graph.steps(place)[:-1]))
 
 
 def _piled(
@@ -333,6 +355,20 @@ def _piled(
     return ContainerGrowth(**shared, **_course(time, items, load), p=mann_kendall(items, independent=True))
 
 
+def _around(graph: HeapGraph, node: int) -> int:
+    """Return the address of what an object is kept in, 0 when it is a root."""
+    parent = int(graph.parent[node])
+    return int(graph.object_id[parent]) if parent < len(graph) else 0
+
+
+def _items(rows: pd.DataFrame) -> Floats:
+    """Return the length of a container over time; of one that holds others, the lengths of these are added."""
+    items = rows["items"].to_numpy(np.float64)
+    if "inner_items" in rows and rows["inner_items"].notna().all():
+        return np.asarray(items + rows["inner_items"].to_numpy(np.float64))
+    return items
+
+
 def _lengths(parts: Sequence[pd.DataFrame]) -> tuple[Floats, Floats] | None:
     """Return (seconds, items) of containers together, at the rungs that all of them were seen at; None: too few."""
     if not parts:
@@ -340,7 +376,7 @@ def _lengths(parts: Sequence[pd.DataFrame]) -> tuple[Floats, Floats] | None:
     longest = max(len(rows) for rows in parts)
     # One that was noticed late would look like growth when it comes.
     whole = [rows.set_index("rung") for rows in parts if len(rows) == longest]
-    together = pd.concat([rows["items"] for rows in whole], axis=1).dropna()
+    together = pd.concat([pd.Series(_items(rows), rows.index) for rows in whole], axis=1).dropna()
     if len(together) < MIN_RUNGS:
         return None
     time = whole[0]["at_ns"].reindex(together.index).to_numpy(np.float64) / 1e9
@@ -369,20 +405,19 @@ def with_code(containers: Sequence[ContainerGrowth], code: Mapping[str, Sequence
     found = []
     for each in containers:
         places = tuple(code.get(each.container.partition(".")[0], ()))
-        limits = [place.limit_items for place in places if place.role == "bounds" and place.limit_items]
-        limit = each.limit_items or min(limits, default=None)
+        bounds = [place for place in places if place.role == "bounds" and place.has_run is not False]
+        limit = each.limit_items or max((place.limit_items for place in bounds if place.limit_items), default=None)
         found.append(replace(each, code=places, limit_items=limit) if places else each)
     return found
 
 
 def _code(profile: Profile, pid: int) -> dict[str, list[CodePlace]]:
     """Return who changes each container, by its address."""
-    if "container_code" not in TABLES:
-        return {}
     rows = _of_process(profile, "container_code", pid)
     found: dict[str, list[CodePlace]] = {}
-    fields = ("role", "function", "file", "line", "limit_items", "ttl_s")
-    for row in rows.to_dict("records"):
+    fields = ("role", "function", "file", "line", "limit_items", "ttl_s", "has_run")
+    # A match by the name of an attribute alone may be about another container.
+    for row in rows[rows["same_class"].fillna(False)].to_dict("records"):
         cells: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in fields}
         found.setdefault(str(row["container"]).partition(".")[0], []).append(CodePlace(**cells))
     return found

@@ -108,6 +108,33 @@ def summary(requests: pa.Table) -> LatencySummary:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The requests that count, one entry each: latency (NaN: it has none), own lateness of the load, failure."""
+
+    intended_ns: npt.NDArray[np.int64]
+    latency_ms: npt.NDArray[np.float64]
+    lateness_ms: npt.NDArray[np.float64]
+    failed: npt.NDArray[np.bool_]
+
+
+def answers(requests: pa.Table) -> Answers:
+    """Return the requests that count as arrays, for a look at parts of them.
+
+    Args:
+        requests: the table `requests`.
+    """
+    kept, _ = _counted(requests)
+    intended_ns = _numbers(kept, "intended_ns")
+    dispatched_ns = kept["dispatched_ns"].to_numpy().astype(np.float64)
+    return Answers(
+        intended_ns=intended_ns,
+        latency_ms=np.where(_has_latency(kept), _numbers(kept, "latency_ns") / 1e6, np.nan),
+        lateness_ms=np.nan_to_num(dispatched_ns - intended_ns) / 1e6,
+        failed=_failed(kept),
+    )
+
+
 def per_second(requests: pa.Table) -> pa.Table:
     """Return one row per second with a request: `at_ns`, `requests`, `errors`, `p50_ms`, `p99_ms`, `max_ms`.
 

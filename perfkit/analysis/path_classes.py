@@ -37,6 +37,9 @@ class PathClasses:
     example: list[tuple[int, int]] = field(default_factory=list)
     _numbers: dict[tuple[int, int, int], int] = field(default_factory=dict)
     _texts: dict[str, int] = field(default_factory=dict)
+    _inside: set[int] = field(default_factory=set)
+    _spaces: dict[int, int] = field(default_factory=dict)
+    """The class of the object that a namespace belongs to: attributes hang below it, with a `__dict__` or without."""
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -53,12 +56,12 @@ class PathClasses:
         type_of = np.array([self._text(name) for name in graph.types] or [0])
         labels = label_of[graph.edge_label].tolist()
         types, parents = type_of[graph.type_of].tolist(), graph.parent.tolist()
-        numbers, group = self._numbers, [-1] * n
+        numbers, spaces, group = self._numbers, self._spaces, [-1] * n
         for node in graph.order.tolist():
             parent = parents[node]
             # Roots are told apart by kind and name.
             key = (
-                (group[parent], labels[node], types[node])
+                (spaces.get(group[parent], group[parent]), labels[node], types[node])
                 if parent < n
                 else (-1, self._text(graph.root_name(node)), types[node])
             )
@@ -86,15 +89,20 @@ class PathClasses:
 
     def _text(self, text: str) -> int:
         """Return the number of a text."""
-        return self._texts.setdefault(text, len(self._texts))
+        number = self._texts.setdefault(text, len(self._texts))
+        if text.startswith("<"):
+            self._inside.add(number)
+        return number
 
     def _add(self, key: tuple[int, int, int], graph: HeapGraph, node: int, snapshot: int) -> int:
         """Return the number of a new class, or of the one further up that it continues."""
         parent, label, kind = key
         above = parent
+        # What belongs to its object, such as the `__dict__` of an instance, is no step of a structure.
+        is_inside = label in self._inside
         for _step in range(_CYCLE):
             # A root continues nothing, and neither does what hangs directly below it.
-            if above < 0 or self.parent[above] < 0:
+            if is_inside or above < 0 or self.parent[above] < 0:
                 break
             if self._continues(above, label, kind) or self.depth[above] >= MAX_DEPTH:
                 self._numbers[key] = above
@@ -106,6 +114,8 @@ class PathClasses:
         self.type.append(graph.type(node))
         self.depth.append(self.depth[parent] + 1 if parent >= 0 else 0)
         self.example.append((snapshot, node))
+        if self.label[number] == "<dict>":
+            self._spaces[number] = parent
         return number
 
     def _continues(self, above: int, label: int, kind: int) -> bool:
@@ -119,13 +129,27 @@ class PathClasses:
         return graph.labels[number] if number >= 0 else ""
 
 
-def counts(classes: PathClasses, groups: Ints, graph: HeapGraph) -> tuple[Ints, Ints]:
-    """Return (objects, bytes) of each class in a snapshot; perfkit's own objects are left out."""
+def counts(
+    classes: PathClasses, groups: Ints, graph: HeapGraph, among: NDArray[np.bool_] | None = None
+) -> tuple[Ints, Ints]:
+    """Return (objects, bytes) of each class in a snapshot; perfkit's own objects are left out.
+
+    Args:
+        classes: m classes.
+        groups: the class of each of n objects.
+        graph: the snapshot.
+        among: n flags, which objects to count; None: all.
+    """
+    ones = np.ones(len(graph), np.int64)
+    chosen = ones if among is None else among.astype(np.int64)
+    return totals(classes, groups, graph, chosen), totals(classes, groups, graph, chosen * graph.size_bytes)
+
+
+def totals(classes: PathClasses, groups: Ints, graph: HeapGraph, values: Ints) -> Ints:
+    """Return the sum of a value of each object, by class; perfkit's own objects are left out."""
     counted = (groups >= 0) & ~graph.is_ours
-    chosen = groups[counted]
-    objects = np.bincount(chosen, minlength=len(classes))
-    sizes = np.bincount(chosen, weights=graph.size_bytes[counted], minlength=len(classes))
-    return objects.astype(np.int64), sizes.astype(np.int64)
+    sums = np.bincount(groups[counted], weights=values[counted], minlength=len(classes))
+    return sums.astype(np.int64)
 
 
 def classify_all(graphs: Sequence[HeapGraph]) -> tuple[PathClasses, list[Ints]]:

@@ -39,10 +39,11 @@ class Retainer:
     `node` is the object that they pile up in; `steps` the path from a root to it, then the step to the
     objects and their type, for `Finding.retainer`. `owner` is the closest thing on the path that is not
     the standard library's, with the steps from it to the holder. `share` of the group is behind the
-    holder; `bytes` is what the group itself takes.
+    holder; `bytes` is what the group itself takes. `example` is one of the group, as near as they come.
     """
 
     node: int
+    example: int
     object_id: int
     type: str
     items: int | None
@@ -285,6 +286,7 @@ def _retainer(graph: HeapGraph, node: int, example: int, share: float, objects: 
     """Return what is known of a holder."""
     return Retainer(
         node=node,
+        example=example,
         object_id=int(graph.object_id[node]),
         type=graph.type(node),
         items=int(graph.items[node]) if graph.items[node] >= 0 else None,

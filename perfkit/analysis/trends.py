@@ -170,7 +170,7 @@ def variance_inflation(residuals: ArrayLike) -> float:
     return max(1.0, hamed_rao, first_order)
 
 
-def wandering(residuals: ArrayLike) -> float:
+def wandering(residuals: ArrayLike, spans: int = _SPANS) -> float:
     """Return the typical step of readings that wander around their line, or 0.0 if they return to it.
 
     Steps over an eighth of the series are compared with steps between neighbours: those of a
@@ -179,6 +179,8 @@ def wandering(residuals: ArrayLike) -> float:
 
     Args:
         residuals: n detrended readings in the order of time.
+        spans: the long steps are over one of so many parts of the series. With fewer parts less noise is
+            taken for wandering, but it takes more readings to see.
 
     Returns:
         Standard deviation of one step, in the unit of the readings.
@@ -192,7 +194,7 @@ def wandering(residuals: ArrayLike) -> float:
     n = len(y)
     if n < _MIN_POINTS_FOR_CORRELATION or np.ptp(y) == 0:
         return 0.0
-    span = max(n // _SPANS, 3)
+    span = max(n // spans, 3)
     near = float(np.mean(np.diff(y) ** 2))
     far = float(np.mean((y[span:] - y[:-span]) ** 2)) / span
     if near <= (1e-9 * float(np.abs(y).max())) ** 2 or far < 0.75 * near / np.sqrt(span):

@@ -31,7 +31,10 @@ class NotPython(CannotRecord):
         if children:
             self.hint = f"It has Python below it: try `perfkit record --pid {children[0]}`."
         else:
-            self.hint = "Name the process of the interpreter itself: `pgrep -a python` lists them."
+            self.hint = (
+                "Name the process of the interpreter itself: `pgrep -a python` lists them. "
+                "Sockets and process figures of any program: `--collect sockets,process`."
+            )
         self.pid = pid
         self.program = program
         self.children = children

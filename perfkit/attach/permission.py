@@ -8,11 +8,12 @@ from perfkit.attach.errors import (
     AlreadyTraced,
     AttachDenied,
     NoSuchProcess,
+    NotPython,
     SuspendedProcess,
     TargetGone,
     UnsupportedInterpreter,
 )
-from perfkit.attach.target import Target, is_suspended, tracer_of
+from perfkit.attach.target import NO_PYTHON, Target, is_suspended, tracer_of
 
 OLDEST = (3, 10)
 _SYS_PTRACE = 1 << 19
@@ -28,6 +29,8 @@ def preflight(target: Target) -> Exception | None:
     """
     if not target.is_alive():
         return TargetGone(target.pid)
+    if target.python == NO_PYTHON:
+        return NotPython(target.pid, target.program)
     if target.python[:2] < OLDEST:
         return UnsupportedInterpreter(
             target.pid,

@@ -5,6 +5,7 @@ and returns; the thread connects to us, makes sure that we are who sent it, and 
 we send. Running it twice is harmless: we listen for one connection and then no more.
 """
 
+import ast
 import os
 import secrets
 import shutil
@@ -165,6 +166,20 @@ def _send_agent(connection: socket.socket) -> None:
     source = probe_source("agent")
     connection.sendall(_LENGTH.pack(len(source)) + source)
     connection.settimeout(None)
+
+
+def probe_bundle(*names: str) -> str:
+    """Return modules of `perfkit.probe` as one source, in this order; what they import of each other is left out."""
+    sources = ["from __future__ import annotations"]
+    for name in names:
+        source = probe_source(name).decode()
+        lines = source.splitlines()
+        for statement in reversed(ast.parse(source).body):
+            module = str(statement.module) if isinstance(statement, ast.ImportFrom) else ""
+            if module == "__future__" or module.startswith("perfkit.probe."):
+                del lines[statement.lineno - 1 : statement.end_lineno]
+        sources += lines
+    return "\n".join(sources) + "\n"
 
 
 def probe_source(name: str) -> bytes:

@@ -111,6 +111,23 @@ class Session:
         """
         return self._ask("call", name, timeout_s, arguments=arguments)
 
+    def costs(self, *, timeout_s: float = 30.0) -> dict[str, int]:
+        """Return the CPU time that each running recorder has used in the probe's thread, nanoseconds.
+
+        Raises:
+            TargetGone: the target ended or did not answer.
+        """
+        costs: dict[str, int] = self._ask("costs", "", timeout_s)
+        return costs
+
+    def pace(self, name: str, factor: float, *, timeout_s: float = 30.0) -> None:
+        """Let a recorder wait so many times as long between its readings as it would.
+
+        Raises:
+            ProbeFailed, TargetGone: as for `start`.
+        """
+        self._ask("pace", name, timeout_s, factor=factor)
+
     @property
     def is_open(self) -> bool:
         """Whether the probe is still connected."""

@@ -1,13 +1,14 @@
 """The only place that keeps what a recorder inside a target says: at its start, row by row, at its end."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.errors import ProbeFailed, TargetGone
+from perfkit.clock import Clock
 
 if TYPE_CHECKING:
     from perfkit.attach.session import Session
@@ -55,11 +56,40 @@ class Stream:
     @classmethod
     def read(cls, folder: Path) -> "Stream":
         """Return what was kept in a folder; a row that was not written whole is left out."""
-        rows = []
-        with suppress(OSError, ValueError):
-            for line in (folder / _ROWS).read_text("utf-8").splitlines():
-                rows.append(json.loads(line))  # noqa: PERF401 - a cut last line must not cost the others
-        return cls(read_note(folder / _START), rows, read_note(folder / _END))
+        return cls(read_note(folder / _START), read_lines(folder / _ROWS), read_note(folder / _END))
+
+    def covered(self, clock: Clock, times_ns: Iterable[int]) -> dict[str, int | None]:
+        """Return what every row of recording_quality says of a recorder: from when to when, and what it cost.
+
+        Args:
+            clock: of the recording.
+            times_ns: recording times of what arrived: it covers that when nobody told us the end.
+        """
+        from_ns = clock.from_monotonic(self.start["monotonic_ns"]) if self.start else 0
+        if "monotonic_ns" in self.end:
+            until_ns = clock.from_monotonic(self.end["monotonic_ns"])
+        else:
+            until_ns = max([from_ns, *times_ns])
+        return {
+            "from_ns": from_ns,
+            "until_ns": until_ns,
+            "stopped_ns": self.start.get("stopped_ns"),
+            "cost_ns": self.end.get("cost_ns"),
+        }
+
+    @property
+    def broke_off(self) -> str:
+        """A sentence that says why the recorder broke down, empty if it did not."""
+        return f"It broke off: {self.end['failed']}." if "failed" in self.end else ""
+
+
+def read_lines(file: Path) -> list[Any]:
+    """Return what each line of a file holds as JSON, up to the first that was not written whole."""
+    rows = []
+    with suppress(OSError, ValueError):
+        for line in file.read_text("utf-8").splitlines():
+            rows.append(json.loads(line))  # noqa: PERF401 - a cut last line must not cost the others
+    return rows
 
 
 def read_note(file: Path) -> dict[str, Any]:

@@ -15,9 +15,13 @@ _RELEASE = re.compile(rb"(?<![\w.])3\.(\d{1,2})\.(\d{1,2})(?:(?:a|b|rc)\d+)?\+?\
 _DOORS = ("Py_AddPendingCall", "PyRun_SimpleString", "PyGILState_Ensure", "PyGILState_Release")
 
 
+NO_PYTHON = (0, 0, 0)
+"""Version of a process that is not Python: collectors that look from outside can record it all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running Python process.
+    """A running process: Python, or for collectors that look from outside any other.
 
     `started_ticks` (field 22 of /proc/PID/stat) tells it from another process that got the
     same id later. `python` is (major, minor, micro); `libpython` is the file that holds the
@@ -48,7 +52,7 @@ class Target:
             "pid": self.pid,
             "parent": self.parent,
             "program": self.program,
-            "python": self.version,
+            "python": None if self.python == NO_PYTHON else self.version,
             "free_threaded": self.free_threaded,
             "in_our_mount_namespace": self.in_our_mount_namespace,
         }
@@ -105,6 +109,21 @@ def inspect(pid: int) -> Target:
                     return Target(pid, parent, started, program, executable, mapping.path, release, free_threaded, ours)
                 break
     raise NotPython(pid, program, tuple(target.pid for target in children(pid)))
+
+
+def inspect_any(pid: int) -> Target:
+    """Return the process with this id, whatever it runs; one that is not Python has no version.
+
+    Raises:
+        NoSuchProcess, ZombieProcess, AttachDenied: see `inspect`.
+    """
+    try:
+        return inspect(pid)
+    except NotPython as error:
+        _, parent, started = _stat(pid)
+        executable = Path(f"/proc/{pid}/exe").readlink()
+        ours = _same_namespace(pid, "mnt")
+        return Target(pid, parent, started, error.program, executable, executable, NO_PYTHON, False, ours)
 
 
 def children(pid: int) -> list[Target]:

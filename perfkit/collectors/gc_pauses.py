@@ -6,54 +6,40 @@ compared with the interpreter's own count at the end; see `perfkit.probe.gc_even
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from perfkit.attach.permission import preflight
-from perfkit.attach.streams import Stream, streaming
-from perfkit.attach.target import Target
-from perfkit.collectors import Raw, Recording
+from perfkit.attach.streams import Stream
+from perfkit.collectors import FromProbe, Raw
 from perfkit.probe.gc_events import WIDTH
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PROBE = "gc_events"
 PROBE_FRAME = "[perfkit probe]"
 """Function of the only frame of collections that ran in the probe's thread: the census collects by hand too."""
 
 
 @dataclass(frozen=True)
-class GcPauses:
+class GcPauses(FromProbe):
     """Records garbage collections with `gc.callbacks`.
 
     Options: `counts_per_s`, how often to read counters and settings; a change of a setting that
     is undone sooner is not seen.
     """
 
+    probe = "gc_events"
     name: str = "gc_pauses"
     group: str = "gc"
     writes: tuple[str, ...] = ("gc_pauses", "gc_counts", "settings")
     options: Mapping[str, Any] = field(default_factory=lambda: {"counts_per_s": 20.0})
-
-    def problem(self, target: Target) -> Exception | None:
-        """Return why the target cannot be entered, or None; touches nothing in it."""
-        return preflight(target)
-
-    @contextmanager
-    def record(self, recording: Recording) -> Iterator[None]:
-        """Record while the context is open, or until the target is gone."""
-        options = {**self.options, **recording.options}
-        with streaming(recording.session(), _PROBE, recording.raw, **options):
-            yield
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return gc_pauses, gc_counts, settings and the row of recording_quality."""
         from perfkit.tables import GC_COUNTS, GC_PAUSES, RECORDING_QUALITY, SETTINGS
 
         stream = Stream.read(raw.folder)
-        stacks = {number: _stack(flat, raw) for row in stream.rows for number, flat in row.get("stacks", ())}
+        stacks = {number: raw.symbols.flat_stack(flat) for row in stream.rows for number, flat in row.get("stacks", ())}
         pauses = [
             _pause(event, stacks, stream.start.get("os_tid"), raw)
             for row in stream.rows
@@ -126,11 +112,6 @@ def _pause(event: list[int], stacks: Mapping[int, int], our_tid: int | None, raw
         "stack_id": stack_id,
         "os_tid": os_tid,
     }
-
-
-def _stack(flat: list[Any], raw: Raw) -> int:
-    """Return the number of a stack of which each frame is three items: function, file, line."""
-    return raw.symbols.stack([raw.symbols.frame(*frame) for frame in _in_groups(flat, 3)])
 
 
 def _in_groups(flat: list[Any] | None, width: int) -> Iterator[list[Any]]:

@@ -7,26 +7,26 @@ many allocations were made before one snapshot of the heap and freed before anot
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perfkit.attach.errors import ProbeFailed, TargetGone
+from perfkit.attach.budget import TRACING_SHARE
 from perfkit.attach.memray_builds import build_for
+from perfkit.attach.memray_capture import CAPTURE, END, ENDED, START, Capture
 from perfkit.attach.permission import preflight
 from perfkit.attach.staging import staging
 from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
 from perfkit.clock import Clock
-from perfkit.collectors import Raw, Recording
+from perfkit.collectors import Raw, Recording, watching
 from perfkit.errors import CannotRecord
 from perfkit.symbols import Symbols
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_CAPTURE, _START, _END, _ENDED = "heap.bin", "start.json", "end.json", "ended.jsonl"
 _PROBE_FILE = "<perfkit probe>"
 _BUCKETS = 120
 _SNAPSHOTS = 600
@@ -71,30 +71,30 @@ class MemrayHeap:
 
     @contextmanager
     def record(self, recording: Recording) -> Iterator[None]:
-        """Capture while the context is open, until a cap is reached, or until the target is gone."""
+        """Capture while the context is open, until a cap is reached, or until the target is gone.
+
+        With a budget, one capture is made as late as the budget demands, so that it reaches to the end:
+        several short ones would not know whether what they saw allocated was freed in between.
+        """
         options = {**self.options, **recording.options}
         session = recording.session()
         build = build_for(recording.target)
         with staging(recording.target, recording.raw) as place:
             # A capture that fills the disk would be the service's problem too.
             free_bytes = shutil.disk_usage(place.here).free
-            started = session.start(
-                "memray_capture",
-                stream=recording.raw / _ENDED,
-                file=str(place.there / _CAPTURE),
-                memray_folder=str(place.share(build)),
-                **{**options, "max_bytes": min(options["max_bytes"], free_bytes // 2)},
-            )
-            started |= {"stopped_ns": session.stopped_ns, "method": session.method}
-            (recording.raw / _START).write_text(json.dumps(started), "utf-8")
+            options |= {
+                "file": str(place.there / CAPTURE),
+                "memray_folder": str(place.share(build)),
+                "max_bytes": min(options["max_bytes"], free_bytes // 2),
+            }
+            capture = Capture(session, recording.raw, options)
+            if recording.budget is None:
+                capture.begin()
             try:
-                yield
+                with nullcontext() if recording.budget is None else watching(capture.keep_to, recording.budget):
+                    yield
             finally:
-                try:
-                    ended: dict[str, Any] = session.stop("memray_capture")
-                except (TargetGone, ProbeFailed) as error:
-                    ended = {"ended": str(error)}
-                (recording.raw / _END).write_text(json.dumps(ended), "utf-8")
+                capture.end()
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return heap_survival, heap_usage and the row of recording_quality.
@@ -103,8 +103,10 @@ class MemrayHeap:
         """
         from perfkit.tables import HEAP_SURVIVAL, HEAP_USAGE, RECORDING_QUALITY
 
-        start, end = read_note(raw.folder / _START), _ended(raw.folder)
-        capture = raw.folder / _CAPTURE
+        start, end = read_note(raw.folder / START), _ended(raw.folder)
+        if "not_begun" in end:
+            return self._without_capture(raw, end["not_begun"])
+        capture = raw.folder / CAPTURE
         survival: dict[str, list[Any]] = {column.name: [] for column in HEAP_SURVIVAL.columns}
         usage: list[dict[str, int]] = []
         records, notes = 0, [_LIMITS]
@@ -130,6 +132,10 @@ class MemrayHeap:
             notes.insert(0, f"The capture ended before the recording did: {why}.")
         from_ns = raw.clock.from_monotonic(start["monotonic_ns"]) if start else (times or [0])[0]
         until_ns = raw.clock.from_monotonic(end["monotonic_ns"]) if "monotonic_ns" in end else max([from_ns, *times])
+        cost_ns = None
+        if "process_ns" in start and "process_ns" in end:
+            cost_ns = round((end["process_ns"] - start["process_ns"]) * TRACING_SHARE)
+            notes.append("What it cost is estimated from the CPU time the target used meanwhile.")
         quality = {
             "collector": self.name,
             "pid": raw.pid,
@@ -138,12 +144,25 @@ class MemrayHeap:
             "taken": records,
             "lost": 0,
             "stopped_ns": start.get("stopped_ns", 0) + start.get("start_took_ns", 0) + end.get("stop_took_ns", 0),
+            "cost_ns": cost_ns,
             "note": " ".join(notes),
         }
         return {
             "heap_survival": HEAP_SURVIVAL.from_columns(survival),
             "heap_usage": HEAP_USAGE.from_rows(usage),
             "recording_quality": RECORDING_QUALITY.from_rows([quality]),
+        }
+
+    def _without_capture(self, raw: Raw, why: str) -> dict[str, "pa.Table"]:
+        """Return empty tables, and a row of recording_quality that says why there was no capture."""
+        from perfkit.tables import HEAP_SURVIVAL, HEAP_USAGE, RECORDING_QUALITY
+
+        quality = {"collector": self.name, "pid": raw.pid, "from_ns": 0, "until_ns": 0, "taken": 0, "lost": 0}
+        note = f"Nothing was captured: {why}. Record for longer, or with a larger `--budget`."
+        return {
+            "heap_survival": HEAP_SURVIVAL.empty(),
+            "heap_usage": HEAP_USAGE.empty(),
+            "recording_quality": RECORDING_QUALITY.from_rows([{**quality, "note": note}]),
         }
 
 
@@ -223,9 +242,9 @@ def _offset_ns(start: Mapping[str, Any], clock: Clock) -> int:
 
 def _ended(folder: Path) -> dict[str, Any]:
     """Return when and why the capture ended, as the target told, else as we noticed."""
-    lines = (folder / _ENDED).read_text("utf-8").splitlines() if (folder / _ENDED).exists() else []
+    lines = (folder / ENDED).read_text("utf-8").splitlines() if (folder / ENDED).exists() else []
     early: dict[str, Any] = json.loads(lines[-1]) if lines else {}
-    return early or read_note(folder / _END) or {"ended": "the recorder was killed"}
+    return early or read_note(folder / END) or {"ended": "the recorder was killed"}
 
 
 COLLECTOR = MemrayHeap()

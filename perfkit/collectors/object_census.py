@@ -5,6 +5,7 @@ It sees what was there before perfkit came, which no tracer of allocations can; 
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.permission import preflight
+from perfkit.attach.rendezvous import probe_bundle
+from perfkit.attach.session import Session
 from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS, _START, _END = "census.jsonl", "start.json", "end.json"
+_POLL_S = 0.05
+_PATIENCE = 6.0
+"""The look at the code rests for 6 ms after each 4 ms, and waits for the GIL."""
 _RUNGS = 8
 """Fewer rungs cannot show a trend among hundreds of types: the chance of 8 in a row is 1/8!."""
 
@@ -33,12 +39,13 @@ class ObjectCensus:
     8; `growing` and `largest`, how many containers to follow; `owners`, how many of the fastest
     growing to find a path to; `collect` runs a full collection before a rung where that is
     cheap (below 100 ms and 1 % of the time), so that garbage is not counted; `max_share`, of
-    one CPU: the rungs move apart before it costs more.
+    one CPU: the rungs move apart before it costs more; `code_s`, CPU seconds that may be spent at
+    the end on the bytecode of what deals with the growing containers, 0 for none.
     """
 
     name: str = "object_census"
     group: str = "objects"
-    writes: tuple[str, ...] = ("object_census", "container_sizes", "settings")
+    writes: tuple[str, ...] = ("object_census", "container_sizes", "container_code", "settings")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
             "every_s": 5.0,
@@ -47,6 +54,7 @@ class ObjectCensus:
             "owners": 5,
             "collect": True,
             "max_share": 0.1,
+            "code_s": 1.0,
         }
     )
 
@@ -60,6 +68,7 @@ class ObjectCensus:
         options = {**self.options, **recording.options}
         if recording.duration_s is not None:
             options["every_s"] = min(options["every_s"], recording.duration_s / (_RUNGS + 1))
+        code_s = options.pop("code_s")
         session = recording.session()
         started = session.start("census", stream=recording.raw / _ROWS, **options)
         started |= {"stopped_ns": session.stopped_ns, "every_s": options["every_s"]}
@@ -68,15 +77,18 @@ class ObjectCensus:
             yield
         finally:
             with suppress(TargetGone, ProbeFailed):
+                if code_s > 0:
+                    _look_at_code(session, code_s)
                 (recording.raw / _END).write_text(json.dumps(session.stop("census")), "utf-8")
             if failure := session.failures.get("census"):
                 (recording.raw / _END).write_text(json.dumps({"failed": str(failure)}), "utf-8")
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return object_census, container_sizes, settings and the row of recording_quality."""
-        from perfkit.tables import CONTAINER_SIZES, OBJECT_CENSUS, RECORDING_QUALITY, SETTINGS
+        from perfkit.tables import CONTAINER_CODE, CONTAINER_SIZES, OBJECT_CENSUS, RECORDING_QUALITY, SETTINGS
 
-        start, end, rungs = read_note(raw.folder / _START), read_note(raw.folder / _END), _rungs(raw.folder / _ROWS)
+        start, end, rows = read_note(raw.folder / _START), read_note(raw.folder / _END), _rows(raw.folder / _ROWS)
+        rungs, code = [row for row in rows if "rung" in row], [row for row in rows if "code" in row]
         at_ns = {rung["rung"]: raw.clock.from_monotonic(rung["monotonic_ns"]) for rung in rungs}
         census = [
             {"pid": raw.pid, "at_ns": at_ns[rung["rung"]], "rung": rung["rung"], "type": name,
@@ -102,15 +114,37 @@ class ObjectCensus:
             "taken": len(rungs),
             "lost": end.get("dropped", 0),
             "stopped_ns": start.get("stopped_ns"),
-            "cost_ns": end.get("cost_ns", sum(rung["cost_ns"] for rung in rungs)),
-            "note": _note(rungs, end, expected),
+            "cost_ns": end.get("cost_ns", sum(row["cost_ns"] for row in rows)),
+            "note": _note(rungs, code, end, expected),
         }
         return {
             "object_census": OBJECT_CENSUS.from_rows(census),
             "container_sizes": CONTAINER_SIZES.from_rows(_containers(rungs, at_ns, raw.pid)),
+            "container_code": CONTAINER_CODE.from_rows(_code(code, raw)),
             "settings": SETTINGS.from_rows(settings),
             "recording_quality": RECORDING_QUALITY.from_rows([quality]),
         }
+
+
+def _look_at_code(session: Session, budget_s: float) -> None:
+    """Have the probe look for the code that deals with the growing containers, and wait for it."""
+    source = probe_bundle("bytecode", "code_objects", "code_match", "container_code")
+    until = time.monotonic() + _PATIENCE * budget_s + 5.0
+    answer = session.call("census", source=source, budget_s=budget_s)
+    while not answer["is_done"] and time.monotonic() < until:
+        time.sleep(_POLL_S)
+        answer = session.call("census")
+
+
+def _code(rows: list[dict[str, Any]], raw: Raw) -> list[dict[str, Any]]:
+    """Return the rows of container_code."""
+    found = []
+    for row in rows:
+        for each in row["code"]:
+            file, _kind = raw.symbols.clean(each["file"])
+            more = {name: value for name, value in each.items() if name != "id"}
+            found.append({"pid": raw.pid, "container": each["id"], **more, "file": file})
+    return found
 
 
 def _added_up(types: list[list[Any]]) -> dict[str, tuple[int, int]]:
@@ -130,6 +164,7 @@ def _containers(rungs: list[dict[str, Any]], at_ns: Mapping[int, int], pid: int)
     """
     known: dict[str, dict[str, Any]] = {}
     lengths: dict[str, dict[int, int]] = {}
+    inner: dict[tuple[str, int], int | None] = {}
     for rung in rungs:
         last = rung["rung"]
         for row in rung["containers"]:
@@ -137,16 +172,21 @@ def _containers(rungs: list[dict[str, Any]], at_ns: Mapping[int, int], pid: int)
             about |= {name: row[name] for name in ("type", "item_type", "owner", "limit") if row[name] is not None}
             first = last - len(row["lengths"]) + 1
             lengths.setdefault(row["id"], {}).update(enumerate(row["lengths"], first))
+            sums = row.get("inner", [])
+            inner.update(((row["id"], number), each) for number, each in enumerate(sums, last - len(sums) + 1))
     return [
         {"pid": pid, "at_ns": at_ns[rung], "rung": rung, "container": name, "type": about["type"], "items": items,
-         "item_type": about.get("item_type"), "owner": about.get("owner"), "limit_items": about.get("limit")}
+         "item_type": about.get("item_type"), "owner": about.get("owner"), "limit_items": about.get("limit"),
+         "inner_items": inner.get((name, rung))}
         for name, about in known.items()
         for rung, items in lengths[name].items()
         if rung in at_ns
     ]  # fmt: skip
 
 
-def _note(rungs: list[dict[str, Any]], end: Mapping[str, Any], expected: int | None) -> str | None:
+def _note(
+    rungs: list[dict[str, Any]], code: list[dict[str, Any]], end: Mapping[str, Any], expected: int | None
+) -> str | None:
     """Return what a reader of the numbers should know."""
     notes = []
     if failed := end.get("failed"):
@@ -160,13 +200,14 @@ def _note(rungs: list[dict[str, Any]], end: Mapping[str, Any], expected: int | N
             f"The heap is large ({rungs[-1]['objects']:,} objects), so the rungs were moved apart: "
             f"{len(rungs)} of {expected}. Record for longer to see trends."
         )
+    notes += [f"Of the code, {row['note']}." for row in code if row["note"]]
     if longest := end.get("longest_hold_ns"):
         notes.append(f"The GIL was held for at most {longest / 1e6:.1f} ms at a time.")
     return " ".join(notes) or None
 
 
-def _rungs(file: Path) -> list[dict[str, Any]]:
-    """Return the rungs that were written completely."""
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rungs, and what was found in the code, that were written completely."""
     found = []
     with suppress(OSError, ValueError):
         for line in file.read_text("utf-8").splitlines():

@@ -48,6 +48,7 @@ class ObjectGraph:
 
     name: str = "object_graph"
     group: str = "objects"
+    encloses: bool = True
     writes: tuple[str, ...] = ("heap_snapshots", "heap_objects", "heap_references")
     options: Mapping[str, Any] = field(
         default_factory=lambda: {
@@ -85,6 +86,7 @@ class ObjectGraph:
             finally:
                 if options["rungs"] == 2:
                     first.join(2 * options["max_seconds"])
+                recording.say("taking the last snapshot of the heap")
                 snapshots.take(options["rungs"] - 1)
                 with suppress(TargetGone, ProbeFailed):
                     snapshots.keep(session.stop("object_graph"))
@@ -115,7 +117,7 @@ class ObjectGraph:
                 {
                     "pid": raw.pid,
                     "rung": rung,
-                    "at_ns": raw.clock.from_monotonic(row["monotonic_ns"]) if row else 0,
+                    "at_ns": raw.clock.from_monotonic(row.get("at_ns", row["monotonic_ns"])) if row else 0,
                     "mode": row.get("mode", "copy"),
                     "objects": graph.objects.num_rows,
                     "references": graph.references.num_rows,
@@ -204,7 +206,7 @@ def has_room(target: Target) -> bool:
 def copy_share(target: Target) -> float:
     """Return the share of one CPU that a copy may take: all of it, or a quarter of what a cgroup allows the target.
 
-    The copy yields to everybody (nice 19), but what it uses counts towards a quota, and when
+    The copy yields to others (nice 10), but what it uses counts towards a quota, and when
     that is used up the target stands still.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from perfkit.attach.cgroup import MemoryCgroup, memory_cgroup
 from perfkit.attach.errors import NoSuchProcess
 from perfkit.attach.target import Target
-from perfkit.collectors import Raw, Recording
+from perfkit.collectors import Raw, Recording, watching
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,19 +52,8 @@ class ProcessStats:
     @contextmanager
     def record(self, recording: Recording) -> Iterator[None]:
         """Read while the context is open, or until the target is gone."""
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=_watch,
-            args=(recording, {**self.options, **recording.options}, stop),
-            name="perfkit-process",
-            daemon=True,
-        )
-        thread.start()
-        try:
+        with watching(_watch, recording, {**self.options, **recording.options}):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return process_stats, memory_ledger and the row of recording_quality.
@@ -100,6 +89,7 @@ class ProcessStats:
             "expected": max(expected, len(readings)),
             "taken": len(readings),
             "lost": max(0, expected - len(readings)),
+            "cost_ns": 0,  # nothing runs in the target
             "note": "; ".join(notes) or None,
         }
         return {

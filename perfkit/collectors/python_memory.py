@@ -1,8 +1,9 @@
 """What only the inside of a process knows of its memory, once a second: Python's blocks, the C library's heap.
 
 The resident size is read at the same instant, so that the parts can be added up. What cannot be
-told honestly stays NULL: `pymalloc_free_bytes` (the interpreter only prints it, to the target's
-own standard error), and the C library's heap where it is not glibc 2.33 or later, or not used.
+told honestly stays NULL: pymalloc's arenas where the interpreter does not use them, and the C
+library's heap where it is not glibc 2.33 or later, or not used. Both are asked less often when the
+answer takes long: then some readings lack them.
 
 It belongs to the group gc: both ask how the interpreter manages memory, cost next to nothing,
 and need the probe, which the group process does without.
@@ -15,14 +16,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.cgroup import MemoryReading, memory_cgroup
 from perfkit.attach.permission import preflight
-from perfkit.attach.streams import Stream, streaming
+from perfkit.attach.streams import Stream, read_lines, streaming
 from perfkit.attach.target import Target
-from perfkit.collectors import Raw, Recording
+from perfkit.collectors import Raw, Recording, watching
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,29 +51,19 @@ class PythonMemory:
     def record(self, recording: Recording) -> Iterator[None]:
         """Read while the context is open, or until the target is gone."""
         options = {**self.options, **recording.options}
-        stop = threading.Event()
-        with streaming(recording.session(), _PROBE, recording.raw, **options):
-            # From out here: a container sees another path to its own cgroup than we do.
-            watch = threading.Thread(
-                target=_watch_cgroup,
-                args=(recording, float(options["every_s"]), stop),
-                name="perfkit-cgroup",
-                daemon=True,
-            )
-            watch.start()
-            try:
-                yield
-            finally:
-                stop.set()
-                watch.join()
+        # The cgroup from out here: a container sees another path to its own than we do.
+        with (
+            streaming(recording.session(), _PROBE, recording.raw, **options),
+            watching(_watch_cgroup, recording, float(options["every_s"])),
+        ):
+            yield
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return memory_ledger and the row of recording_quality."""
         from perfkit.tables import MEMORY_LEDGER, RECORDING_QUALITY
 
         stream = Stream.read(raw.folder)
-        start, end = stream.start, stream.end
-        cgroup = _cgroup_readings(raw.folder / _CGROUP)
+        cgroup = read_lines(raw.folder / _CGROUP)
         times = [at for at, *_memory in cgroup]
         rows = []
         for row in stream.rows:
@@ -88,6 +78,9 @@ class PythonMemory:
                     "file_bytes": row["file"],
                     "shmem_bytes": row["shmem"],
                     "python_blocks": row["blocks"],
+                    "pymalloc_arena_bytes": row.get("arenas"),
+                    "pymalloc_in_use_bytes": row.get("arenas_in_use"),
+                    "pymalloc_free_bytes": row.get("arenas_free"),
                     "glibc_in_use_bytes": row.get("in_use"),
                     "glibc_retained_bytes": row.get("retained"),
                     "cgroup_bytes": memory.used_bytes,
@@ -95,28 +88,26 @@ class PythonMemory:
                     "cgroup_limit_bytes": memory.limit_bytes,
                 }
             )
-        from_ns = raw.clock.from_monotonic(start["monotonic_ns"]) if start else 0
-        until_ns = max([from_ns, *(row["at_ns"] for row in rows)])
-        if "monotonic_ns" in end:
-            until_ns = raw.clock.from_monotonic(end["monotonic_ns"])
+        covered = stream.covered(raw.clock, (row["at_ns"] for row in rows))
         expected = None
-        if start:
+        if stream.start:
             # The first one at once; half a period of grace for the last.
-            expected = max(len(rows), int((until_ns - from_ns) / 1e9 / start["every_s"] + 0.5))
+            length_ns = (covered["until_ns"] or 0) - (covered["from_ns"] or 0)
+            expected = max(len(rows), int(length_ns / 1e9 / stream.start["every_s"] + 0.5))
+        no_mallinfo = stream.start.get("no_mallinfo")
+        no_arenas = stream.start.get("no_arenas")
         notes = [
-            f"It broke off: {end['failed']}." if "failed" in end else "",
-            f"The C library's heap is not known: {start['no_mallinfo']}." if start.get("no_mallinfo") else "",
+            stream.broke_off,
+            f"The C library's heap is not known: {no_mallinfo}." if no_mallinfo else "",
+            f"pymalloc's arenas are not known: {no_arenas}." if no_arenas else "",
         ]
         quality = {
             "collector": self.name,
             "pid": raw.pid,
-            "from_ns": from_ns,
-            "until_ns": until_ns,
+            **covered,
             "expected": expected,
             "taken": len(rows),
             "lost": (expected or len(rows)) - len(rows),
-            "stopped_ns": start.get("stopped_ns"),
-            "cost_ns": end.get("cost_ns"),
             "note": " ".join(filter(None, notes)) or None,
         }
         return {
@@ -137,17 +128,6 @@ def _watch_cgroup(recording: Recording, every_s: float, stop: threading.Event) -
             file.write(json.dumps(row) + "\n")
             if stop.wait(every_s):
                 return
-
-
-def _cgroup_readings(file: Path) -> list[list[Any]]:
-    """Return the readings of the cgroup that were written whole."""
-    readings = []
-    for line in file.read_text("ascii").splitlines() if file.exists() else ():
-        try:
-            readings.append(json.loads(line))
-        except ValueError:
-            break
-    return readings
 
 
 COLLECTOR = PythonMemory()

@@ -4,10 +4,10 @@ Sent as source text and run in a namespace of its own: standard library only, se
 written for Python 3.10, and gone without a trace when the socket closes, whoever closed it.
 Everything it does is done in its one thread, a step at a time, so nothing in it needs a lock.
 
-A message is four bytes of length and that much JSON. From the recorder: `{"id", "do", ...}`
-with `do` one of load, start, stop, call. To the recorder: `{"id", "value"}` or `{"id", "error",
-"message"}` in answer, `{"stream", "row"}` for data, `{"failed", "error", "message"}` when a
-recorder broke down by itself.
+A message is four bytes of length and that much JSON. From the recorder: `{"id", "do", "name", ...}`
+with `do` one of load, start, stop, call, pace (wait that many times as long between readings) and
+costs (of all that run). To the recorder: `{"id", "value"}` or `{"id", "error", "message"}` in answer,
+`{"stream", "row"}` for data, `{"failed", "error", "message"}` when a recorder broke down by itself.
 
 What there is to record is in further modules of this folder, sent when first asked for. Each
 defines a class `Recorder` like this:
@@ -39,6 +39,8 @@ MAX_WAITING_BYTES = 8 << 20
 
 _MAX_MESSAGE_BYTES = 64 << 20
 _RETRY_S = 0.05
+_BETWEEN_READINGS_S = 0.04
+"""Shorter waits are rests within one reading, which a slower pace must not draw out."""
 
 
 class Closed(Exception):
@@ -51,6 +53,8 @@ class Handle:
     def __init__(self, probe: Probe, name: str) -> None:
         self.name = name
         self.dropped = 0
+        self.cost_ns = 0
+        self.pace = 1.0
         self._probe = probe
         self._steps: list[Iterator[float]] = []
 
@@ -164,14 +168,19 @@ class Probe:
 
     def _answer(self, message: dict[str, Any]) -> None:
         """Do what a message asks for, and answer."""
+        began_ns = time.thread_time_ns()
         try:
             value = self._do(**message)
             self.send({"id": message["id"], "value": value})
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the recorder's to know, not the target's
             self.send({"id": message["id"], "error": type(error).__name__, "message": str(error)})
+        if running := self._recorders.get(message["name"]):
+            running[1].cost_ns += time.thread_time_ns() - began_ns
 
     def _do(self, id: int, do: str, name: str, **more: Any) -> Any:  # noqa: A002
         """Return the value of one request."""
+        if do == "costs":
+            return {running: handle.cost_ns for running, (_recorder, handle) in self._recorders.items()}
         if do == "load":
             namespace = {"__name__": "perfkit probe " + name, "__builtins__": __builtins__}
             exec(compile(more["source"], "<perfkit probe>", "exec"), namespace)  # noqa: S102
@@ -187,6 +196,9 @@ class Probe:
             return value
         if do == "stop":
             return self._stop(name)
+        if do == "pace":
+            self._recorders[name][1].pace = more["factor"]
+            return None
         return self._recorders[name][0].call(**more["arguments"])
 
     def _stop(self, name: str) -> Any:
@@ -204,12 +216,15 @@ class Probe:
         for _due, _count, handle, steps in ready:
             if not handle.is_running(steps):
                 continue
+            began_ns = time.thread_time_ns()
             try:
-                self.schedule(handle, steps, next(steps))
+                delay_s = next(steps)
+                self.schedule(handle, steps, delay_s * handle.pace if delay_s > _BETWEEN_READINGS_S else delay_s)
             except StopIteration:
                 pass
             except Exception as error:  # noqa: BLE001 - as above
                 self.send({"failed": handle.name, "error": type(error).__name__, "message": str(error)})
+            handle.cost_ns += time.thread_time_ns() - began_ns
 
 
 def serve(connection: Any) -> None:

@@ -11,8 +11,9 @@ import gc
 import sys
 import time
 from _thread import get_ident
-from collections import Counter, OrderedDict, deque
-from itertools import chain, compress, islice
+from collections import Counter, OrderedDict, defaultdict, deque
+from io import BytesIO
+from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _SLICE_NS = 4_000_000
 _PAUSE_S = 0.006
 _MAX_SLICE = 12_000
+_SIZED = 128
+"""Objects of one type with few items or none that are sized in a slice; the others are taken to be like them."""
 _OWN = "perfkit probe"
 _MIN_ITEMS = 32
 _MAX_TYPES = 2000
@@ -29,9 +32,12 @@ _MAX_FOLLOWED = 300
 _MAX_VISITED = 300_000
 _SEARCH_NS = 1_500_000_000
 _SEARCHES = 4
+_RUNGS_PER_SEARCH = 5
+"""A search for owners costs more than a census: one now and then, and one at the end."""
 _SMALL_HEAP_OBJECTS = 200_000
 _LARGE_ITEMS = 4096
 _NEWEST = 24
+_MAX_LOOKED_AT = 24
 _COLLECT_NS = 100_000_000
 _NS_PER_OBJECT = 150
 """What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
@@ -42,10 +48,23 @@ _NAMES = frozenset({"limit", "capacity", "bound", "cache_size", "size_limit", "i
 )
 """How limits of a container are called. Not max_age, max_bytes, max_retries: those count something else."""
 
-_ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...))))
+_ATOMS = frozenset(map(id, (str, bytes, int, float, bool, complex, type(None), range, type(...))))
 _LENGTHS: dict[type, Callable[[Any], int]] = {
     dict: dict.__len__, list: list.__len__, set: set.__len__, deque: deque.__len__, OrderedDict: OrderedDict.__len__,
+    bytearray: bytearray.__len__,
 }  # fmt: skip
+_OTHER_LENGTHS = {"array.array": "__len__", "_queue.SimpleQueue": "qsize"}
+"""Methods of types that need not be loaded."""
+_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO"})
+_MIN_BYTES = 16_384
+_MAX_HELD_BYTES = 32 << 20
+"""What we hold of bytearrays until the next rung shows whether they grow: the target may want to let go of them."""
+_BYTES_PER_ITEM = 64
+"""What weighs as much as an item where containers of bytes are ranked among others."""
+_INNER = frozenset({dict, list, set, deque, OrderedDict})
+_MAX_INNER_EACH = 20_000
+_MAX_INNER = 200_000
+"""Items of containers whose own lengths are added up, per container and rung: 50 ns each."""
 
 
 def type_name(kind: type) -> str:
@@ -57,19 +76,40 @@ def type_name(kind: type) -> str:
         return str(type.__dict__["__name__"].__get__(kind))
 
 
+def _position(file: Any) -> int:
+    """Return where a file in memory will be written next; 0 when it is closed."""
+    try:
+        return int(BytesIO.tell(file))
+    except ValueError:
+        return 0
+
+
+def _size_bytes(objects: list[Any]) -> int:
+    """Return the sum of the shallow sizes of some objects."""
+    return sum(map(sys.getsizeof, objects, repeat(0)))
+
+
 class Kind:
     """What the census needs to know of a type."""
 
-    __slots__ = ("is_sized", "length", "name", "own", "size_bytes")
+    __slots__ = ("is_module", "is_sized", "least", "length", "name", "own", "size_bytes")
 
     def __init__(self, example: Any) -> None:
         kind = type(example)
         self.name = type_name(kind)
         self.own = self.name.startswith(_OWN)
+        self.is_module = issubclass(kind, type(gc))
         mro = type.__dict__["__mro__"].__get__(kind)
         self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
         if self.name == "functools._lru_cache_wrapper":
             self.length = lambda cached: cached.cache_info().currsize
+        for base in mro if self.length is None else ():
+            if base is BytesIO:
+                # Not the length of a view of its buffer: while there is one, nobody can write.
+                self.length = _position
+            elif method := _OTHER_LENGTHS.get(type_name(base)):
+                self.length = base.__dict__[method]
+        self.least = _MIN_BYTES if self.name in _OF_BYTES else _MIN_ITEMS
         # Sizes differ within a type only where it says so itself; its own Python code is not run.
         sizer = next(base.__dict__["__sizeof__"] for base in mro if "__sizeof__" in base.__dict__)
         self.is_sized = sizer is not object.__dict__["__sizeof__"] and type(sizer).__name__ == "method_descriptor"
@@ -86,15 +126,19 @@ class Recorder:
 
     def __init__(self, probe: Any) -> None:
         self._probe = probe
-        self._kinds: dict[int, Kind] = {}
-        self._looked_at: set[int] = set()
-        self._followable: set[int] = set()
+        self._kinds: dict[type, Kind] = {}
         self._history: dict[int, list[int]] = {}
         self._first: dict[int, tuple[int, int]] = {}
         self._followed: dict[int, None] = {}
         self._owners: dict[int, tuple[str, int | None]] = {}
+        self._ways: dict[int, tuple[str, list[int]]] = {}
+        self._inner: dict[int, tuple[int, list[int | None]]] = {}
+        self._bytes: set[int] = set()
+        self._is_ending = False
+        self._is_looking = self._is_counting = False
         self._searched: Counter[int] = Counter()
-        self._untracked: dict[int, dict[Any, Any]] = {}
+        self._untracked: dict[int, Any] = {}
+        self._may_hold_bytes = 0
         self._longest_ns = 0
         self._rungs = 0
         self._collect_ns = 0
@@ -126,11 +170,65 @@ class Recorder:
             "longest_hold_ns": self._longest_ns,
         }
 
+    def call(self, source: str | None = None, budget_s: float = 1.0) -> dict[str, Any]:
+        """Take a last rung and look in the code for what deals with the growing containers; say whether it is done.
+
+        Args:
+            source: `container_code` of this folder with what it imports; None to ask about a look that was begun.
+            budget_s: CPU seconds that it may take.
+        """
+        if source is not None:
+            self._is_ending = self._is_looking = True
+            self._probe.spawn(self._look_at_code(source, int(budget_s * 1e9)))
+        return {"is_done": not self._is_looking}
+
+    def _look_at_code(self, source: str, budget_ns: int) -> Iterator[float]:
+        """Send a row with what the code says of each container that has grown and has an owner."""
+        began_ns = time.thread_time_ns()
+        row: dict[str, Any] = {"code": [], "looked_at": 0, "note": None}
+        wanted: list[tuple[str, list[tuple[str, Any]]]] = []
+        try:
+            while self._is_counting:
+                yield _PAUSE_S
+            # Once more, now that nothing traces the allocations of a search: it finds the owners still missing.
+            yield from self._rung()
+            began_ns = time.thread_time_ns()
+            growing = sorted(
+                (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
+            )
+            roots = list(chain.from_iterable(_roots())) if growing else []
+            for number in growing[:_MAX_LOOKED_AT]:
+                if path := _path(number, *self._ways[number], roots):
+                    if self._history[number][-1] <= self._first[number][1]:
+                        # What grows is in it.
+                        path += [("dict value", each) for each in _newest(path[-1][1])[:1] if type(each) in _INNER]
+                    wanted.append((self._identity(number), path))
+                yield _PAUSE_S
+            roots.clear()
+            if wanted:
+                row["looked_at"] = len(wanted)
+                module: dict[str, Any] = {"__name__": f"{_OWN} code", "__builtins__": __builtins__}
+                exec(compile(source, "<perfkit probe>", "exec"), module)  # noqa: S102
+                yield _PAUSE_S
+                look, steps = module["look"](wanted, budget_ns)
+                yield from steps
+                row["code"], row["note"] = look.rows, look.note
+        except Exception as error:  # noqa: BLE001 - the census itself must not be lost for it
+            row["note"] = f"the code was not read: {type(error).__name__}: {error}"
+        finally:
+            wanted.clear()
+            self._is_looking = False
+        self._probe.emit({**row, "cost_ns": time.thread_time_ns() - began_ns})
+
     def _run(self) -> Iterator[float]:
         """Take one rung after the other."""
-        while True:
+        while not self._is_ending:
             began, cost_ns = time.monotonic(), time.thread_time_ns()
-            yield from self._rung()
+            self._is_counting = True
+            try:
+                yield from self._rung()
+            finally:
+                self._is_counting = False
             spent_s = (time.thread_time_ns() - cost_ns) / 1e9
             took_s = time.monotonic() - began
             yield max(self._every_s - took_s, spent_s / self._max_share - took_s, 0.05)
@@ -148,12 +246,13 @@ class Recorder:
         self._longest_ns = max(self._longest_ns, time.thread_time_ns() - held_ns)
         at_ns = time.monotonic_ns()
         total = len(objects)
-        counts: Counter[int] = Counter()
-        sizes: dict[int, int] = {}
+        counts: Counter[type] = Counter()
+        sizes: dict[type, int] = {}
         large: dict[int, tuple[Any, int]] = {}
         # Dicts that hold only strings, numbers and the like are not tracked: they are found as
         # what others refer to, which costs twice as much, so not at each rung.
         look_for_untracked = sys.version_info < (3, 14) and self._rungs % 3 == 0
+        self._may_hold_bytes = _MAX_HELD_BYTES
         size = 4096
         while objects:
             began_slice_ns = time.thread_time_ns()
@@ -169,13 +268,15 @@ class Recorder:
         self._leave_out_own(own, counts, sizes, large)
         self._look_at_untracked(large)
         yield 0.0
-        self._follow(large)
+        inner: dict[int, int] = {}
+        yield from self._measure_inner(large, inner)
+        self._follow(large, inner)
         yield from self._find_owners(large, total)
         rows = self._rows(large)
         types = [
-            [self._kinds[number].name, count, count * self._kinds[number].size_bytes + sizes.get(number, 0)]
-            for number, count in counts.most_common(_MAX_TYPES)
-            if not self._kinds[number].own
+            [self._kinds[kind].name, count, count * self._kinds[kind].size_bytes + sizes.get(kind, 0)]
+            for kind, count in counts.most_common(_MAX_TYPES)
+            if not self._kinds[kind].own
         ]
         self._probe.emit(
             {
@@ -190,10 +291,10 @@ class Recorder:
             }
         )
         self._rungs += 1
-        # Not kept: an entry is found by the address of a type, and types may come and go.
+        # Not kept: types may come and go, and must not stay for our sake.
+        counts.clear()
+        sizes.clear()
         self._kinds.clear()
-        self._looked_at.clear()
-        self._followable.clear()
 
     def _collect_garbage(self) -> dict[str, int] | None:
         """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
@@ -227,47 +328,61 @@ class Recorder:
     def _count(
         self,
         part: list[Any],
-        counts: Counter[int],
-        sizes: dict[int, int],
+        counts: Counter[type],
+        sizes: dict[type, int],
         large: dict[int, tuple[Any, int]],
         look_for_untracked: bool,
     ) -> None:
-        """Count, size and measure the objects of one slice, most of them without a step of Python."""
-        numbers = list(map(id, map(type, part)))
-        counts.update(numbers)
+        """Count, size and measure the objects of one slice.
+
+        It makes next to no objects of its own, not even numbers: a tracer of allocations that is at
+        work in the target would write down each of them. So sizes are those of some.
+        """
+        groups: dict[type, list[Any]] = defaultdict(list)
+        for each in part:
+            groups[type(each)].append(each)
+        each = None
         kinds = self._kinds
-        examples = dict(zip(numbers, part, strict=True))
-        for number in examples.keys() - kinds.keys():
-            kind = kinds[number] = Kind(examples[number])
-            if kind.is_sized or kind.length is not None:
-                self._looked_at.add(number)
-            if not issubclass(type(examples[number]), type(gc)):
-                self._followable.add(number)
-        getsizeof = sys.getsizeof
-        for each, number in compress(zip(part, numbers, strict=True), map(self._looked_at.__contains__, numbers)):
-            kind = kinds[number]
-            if kind.is_sized:
-                sizes[number] = sizes.get(number, 0) + getsizeof(each, 0)
-            if kind.length is not None and (length := kind.length(each)) >= _MIN_ITEMS:
-                large[id(each)] = (each, length)
-        if look_for_untracked:
+        for type_, objects in groups.items():
+            kind = kinds.get(type_)
+            if kind is None:
+                kind = kinds[type_] = Kind(objects[0])
+            counts[type_] += len(objects)
+            if (length := kind.length) is not None:
+                long = [each for each in objects if length(each) >= kind.least]
+                large.update([(id(each), (each, length(each))) for each in long])
+                if kind.is_sized and long:
+                    sizes[type_] = sizes.get(type_, 0) + _size_bytes(long)
+                    objects = [each for each in objects if length(each) < kind.least]  # noqa: PLW2901
+            if kind.is_sized and objects:
+                some = objects[:: max(1, len(objects) // _SIZED)]
+                sizes[type_] = sizes.get(type_, 0) + _size_bytes(some) * len(objects) // len(some)
+        each = None
+        if not look_for_untracked:
+            return
+        for type_, objects in groups.items():
             # Never of a module: up to 3.13 _asyncio's shows objects of its free list, which are
             # freed a second time when a list that holds them goes away, and the target crashes.
-            followed = compress(part, map(self._followable.__contains__, numbers))
-            for each in gc.get_referents(*followed):
-                if type(each) is dict and len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
-                    self._untracked[id(each)] = each
+            for each in () if kinds[type_].is_module else gc.get_referents(*objects):
+                if type(each) is dict:
+                    if len(each) >= _MIN_ITEMS and not gc.is_tracked(each):
+                        self._untracked[id(each)] = each
+                elif type(each) is bytearray and len(each) >= _MIN_BYTES:
+                    is_new = id(each) not in self._untracked
+                    if is_new and len(each) <= self._may_hold_bytes:
+                        self._may_hold_bytes -= len(each)
+                        self._untracked[id(each)] = each
 
     def _leave_out_own(
-        self, own: list[Any], counts: Counter[int], sizes: dict[int, int], large: dict[int, tuple[Any, int]]
+        self, own: list[Any], counts: Counter[type], sizes: dict[type, int], large: dict[int, tuple[Any, int]]
     ) -> None:
         """Take the probe's own objects out of the numbers again."""
         for each in own:
-            number = id(type(each))
-            if number in counts and gc.is_tracked(each):
-                counts[number] -= 1
-                if number in sizes:
-                    sizes[number] -= sys.getsizeof(each, 0)
+            kind = type(each)
+            if kind in counts and gc.is_tracked(each):
+                counts[kind] -= 1
+                if kind in sizes:
+                    sizes[kind] -= sys.getsizeof(each, 0)
             large.pop(id(each), None)
 
     def _own_objects(self) -> list[Any]:
@@ -290,28 +405,60 @@ class Recorder:
                 waiting += gc.get_referents(each)
         return list(found.values())
 
-    def _follow(self, large: dict[int, tuple[Any, int]]) -> None:
+    def _measure_inner(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> Iterator[float]:
+        """Add up the lengths of the containers in each large container: they may grow while it does not."""
+        left, slice_ns = _MAX_INNER, time.thread_time_ns()
+        for number, (container, length) in large.items():
+            if length > min(left, _MAX_INNER_EACH) or not any(type(each) in _INNER for each in _newest(container)[:1]):
+                continue
+            left -= length
+            values = dict.values(container) if isinstance(container, dict) else container
+            inner[number] = sum([len(each) for each in list(values) if type(each) in _INNER])
+            if time.thread_time_ns() - slice_ns > _SLICE_NS:
+                yield _PAUSE_S
+                slice_ns = time.thread_time_ns()
+
+    def _follow(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> None:
         """Note the lengths of this rung and decide which containers are worth a row."""
         rung = self._rungs
         for number in [number for number in self._history if number not in large]:
             # Gone, or shorter than what we look at: another container may get its address.
             del self._history[number]
             del self._first[number]
+            self._inner.pop(number, None)
             self._followed.pop(number, None)
             self._owners.pop(number, None)
+            self._ways.pop(number, None)
             self._searched.pop(number, None)
         for number, (_container, length) in large.items():
             self._first.setdefault(number, (rung, length))
-            self._history.setdefault(number, []).append(length)
+            lengths = self._history.setdefault(number, [])
+            lengths.append(length)
+            if number in inner or number in self._inner:
+                # As long as the lengths, with nothing where it was not looked at.
+                sums = self._inner.setdefault(number, (inner.get(number, 0), []))[1]
+                sums += [None] * (len(lengths) - 1 - len(sums))
+                sums.append(inner.get(number))
+        self._bytes = {number for number, (each, _length) in large.items() if type_name(type(each)) in _OF_BYTES}
         by_growth = sorted(large, key=lambda number: -self._growth(number))[: self._growing]
-        by_length = sorted(large, key=lambda number: -large[number][1])[: self._largest]
+        by_length = sorted(large, key=lambda number: -self._weight(number, large[number][1]))[: self._largest]
         for number in chain((each for each in by_growth if self._growth(each) > 0), by_length):
             if len(self._followed) < _MAX_FOLLOWED:
                 self._followed.setdefault(number)
 
     def _growth(self, number: int) -> int:
-        """Return by how many items a container has grown since it was first seen."""
-        return self._history[number][-1] - self._first[number][1]
+        """Return by how many items a container, or what is in it, has grown since it was first seen."""
+        own = self._weight(number, self._history[number][-1] - self._first[number][1])
+        first, sums = self._inner.get(number, (0, []))
+        return max(own, sums[-1] - first) if sums and sums[-1] is not None else own
+
+    def _weight(self, number: int, items: int) -> int:
+        """Return a number of items, or of bytes, as items."""
+        return items // _BYTES_PER_ITEM if number in self._bytes else items
+
+    def _identity(self, number: int) -> str:
+        """Return what a container is called: an address is used again by others, so with its first rung."""
+        return f"{number:#x}.{self._first[number][0]}"
 
     def _rows(self, large: dict[int, tuple[Any, int]]) -> list[dict[str, Any]]:
         """Return a row per container that is followed, with those of its lengths that were not sent yet."""
@@ -320,22 +467,26 @@ class Recorder:
             container, _length = large[number]
             owner, limit = self._owners.get(number, (None, None))
             lengths = self._history[number]
+            _first, sums = self._inner.get(number, (0, []))
             rows.append(
                 {
-                    # An address is used again by others: with the rung in which it was first seen.
-                    "id": f"{number:#x}.{self._first[number][0]}",
+                    "id": self._identity(number),
                     "type": type_name(type(container)),
                     "lengths": lengths[:],
+                    "inner": sums[:],
                     "item_type": _item_type(container),
                     "owner": owner,
                     "limit": _limit(container) or limit,
                 }
             )
             lengths[:-1] = []
+            sums[:-1] = []
         return rows
 
     def _find_owners(self, large: dict[int, tuple[Any, int]], total: int) -> Iterator[float]:
         """Look for paths from modules to the containers that grow fastest: one search for all, forwards."""
+        if self._rungs % _RUNGS_PER_SEARCH and not self._is_ending and (self._rungs or total > _SMALL_HEAP_OBJECTS):
+            return
         missing = [
             number for number in self._followed if number not in self._owners and self._searched[number] < _SEARCHES
         ]
@@ -348,6 +499,7 @@ class Recorder:
         yield from search.run()
         for number, path in search.paths():
             self._owners[number] = (" > ".join(label for label, _holder in path), _limit_of_owner(path))
+            self._ways[number] = search.way(number)
         search.forget()
 
 
@@ -421,27 +573,50 @@ class Search:
     def paths(self) -> Iterator[tuple[int, list[tuple[str, Any]]]]:
         """Yield `(identity, [(label, object), ...])` of what was found and is still there."""
         for number in self._found:
-            chain_ = [number]
-            while parent := self._parents.get(chain_[-1]):
-                chain_.append(parent)
-            root = self._roots.get(chain_.pop())
-            if root is None:
-                continue
-            path = [root]
-            for each in reversed(chain_):
-                holder = path[-1][1]
-                held = next((referent for referent in _referents(holder) if id(referent) == each), None)
-                if held is None:
-                    break
-                path.append((_label(holder, held, path), held))
-            else:
-                path[:] = [step for step in path if step[0]]
+            label, steps = self.way(number)
+            if path := _path(number, label, steps, list(self._roots.values())):
                 yield number, path
+
+    def way(self, number: int) -> tuple[str, list[int]]:
+        """Return the label of the root from which an object was found, and the identities from there to it."""
+        steps = [number]
+        while parent := self._parents.get(steps[-1]):
+            steps.append(parent)
+        label, _root = self._roots.get(steps.pop(), ("", None))
+        return label, steps[::-1]
 
     def forget(self) -> None:
         """Let go of everything."""
         self._parents.clear()
         self._roots.clear()
+
+
+def _path(number: int, label: str, steps: list[int], roots: list[tuple[str, Any]]) -> list[tuple[str, Any]] | None:
+    """Return `[(label, object), ...]` from a root of that label to an object, if that is still the way to it."""
+    for root in roots:
+        # Frames and tasks may be called the same.
+        if root[0] != label:
+            continue
+        path = [root]
+        for each in steps:
+            holder = path[-1][1]
+            held = _held(holder, each)
+            if held is None:
+                break
+            path.append((_label(holder, held, path), held))
+        else:
+            if id(path[-1][1]) == number:
+                return [step for step in path if step[0]]
+    return None
+
+
+def _held(holder: Any, number: int) -> Any:
+    """Return the object of that identity that another refers to; None if it does no more."""
+    referents = _referents(holder)
+    # In 3.11 and 3.12 an instance has a dictionary of its own from when it is first asked for it, as `_label` does.
+    attributes = [each for each in referents if type(each) is dict and type(holder) is not dict]
+    found = (each for each in (*referents, *(value for one in attributes for value in one.values())))
+    return next((each for each in found if id(each) == number), None)
 
 
 def _is_ours(namespace: dict[str, Any]) -> bool:

@@ -56,7 +56,7 @@ class Recorder:
             memory_interval_ms=interval_ms,
         )
         began_ns = time.monotonic_ns()
-        clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns()}
+        clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns(), "process_ns": time.process_time_ns()}
         tracker.__enter__()
         held_ns = time.monotonic_ns() - began_ns
         self._tracker, self._file = tracker, file
@@ -81,10 +81,11 @@ class Recorder:
         tracker, self._tracker = self._tracker, None
         if tracker is None:
             return
-        began_ns = time.monotonic_ns()
+        began_ns, process_ns = time.monotonic_ns(), time.process_time_ns()
         tracker.__exit__(None, None, None)
         now_ns = time.monotonic_ns()
-        self._ended = {"ended": why, "monotonic_ns": now_ns, "stop_took_ns": now_ns - began_ns}
+        took_ns = now_ns - began_ns
+        self._ended = {"ended": why, "monotonic_ns": now_ns, "stop_took_ns": took_ns, "process_ns": process_ns}
 
     def stop(self) -> dict[str, Any]:
         """Stop the capture and forget memray; return when and why it ended."""

@@ -19,9 +19,18 @@ _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
+_ENDS = re.compile(
+    r"_*(clear|close|reset|stop|shutdown|drain|tear_?down|exit|del|free|dispose|abort|invalidate)", re.IGNORECASE
+)
+"""Names of functions that empty what they belong to at its end: that they exist does not limit anything."""
+_HOW = {"bounds": "keeps it below a length", "expires": "removes what is too old", "evicts": "empties it"}
 _URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
 _REST_RATIO = 2.0
 """Growth of the process is not explained by its holders when it is more than this times theirs."""
+_SURVIVES = 0.5
+"""A line of whose allocations fewer survive does something else, too."""
+_MAX_LEAVES = 50
+"""Survivors per item that a line may leave and still be taken for what makes the items."""
 _UNSURE_RATIO = 0.2
 """Half the width of the interval of a rate that only two snapshots tell."""
 
@@ -199,7 +208,7 @@ class MemoryGrowth:
             )
         if held.limit_items is not None and held.last <= held.limit_items:
             return self._filling(evidence, held, rate, shared)
-        if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        if is_queue(held):
             return _finding(
                 evidence,
                 Verdict.FAIL,
@@ -209,7 +218,7 @@ class MemoryGrowth:
                 confidence=0.8,
                 **shared,
             )
-        if ends := held.places("bounds", "expires"):
+        if ends := limits_of(held):
             return self._bounded(evidence, held, rate, ends, shared)
         if _CAN_BE_BOUNDED.search(held.type):
             return _finding(
@@ -261,13 +270,13 @@ class MemoryGrowth:
         name, end = holder_name(held.owner, held.type), ends[0]
         ttl = next((place.ttl_s for place in ends if place.ttl_s), None)
         wait = 2 * ttl if ttl else 4 * evidence.window_s
-        how = "removes what is too old" if end.role == "expires" else "keeps it below a length"
         return _finding(
             evidence,
             Verdict.UNDECIDED,
             "filling",
-            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {how}, but did not in this recording",
-            "Nothing to do if that happens in time.",
+            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {_HOW[end.role]}, "
+            "but not in this recording",
+            f"Nothing to do if {place_text(end)} does so in time.",
             needs=(f"a recording of {seconds_text(max(wait, 60))}, to see whether it stops",),
             confidence=0.7,
             **shared,
@@ -278,7 +287,7 @@ class MemoryGrowth:
         gate = self.gate_bytes_per_s(evidence)
         kinds = {each.type for each in evidence.types}
         for held in (each for each in evidence.containers if each.owner and not each.keeps_growing):
-            sites = [each for each in sites_of(evidence, held) if leaves_per_item(each, held) in range(1, 50)]
+            sites = [each for each in sites_of(evidence, held) if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
             rate = rate_of(evidence, sites, held)
             if rate is None or rate.estimate < gate or held.p > self.max_p:
                 continue
@@ -327,8 +336,9 @@ class MemoryGrowth:
             return _finding(evidence, Verdict.PASS, "allocator_retention", title, hint, rate=rate, confidence=0.8)
         flat = evidence.rungs >= MIN_RUNGS and not evidence.types
         traced = sites and self._mattering((parts.traced,), gate)
+        surely = sum(each.bytes_per_s.estimate for each in sites if each.p_leak >= 0.9) >= gate
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
-        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not traced):
+        if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
         blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
         if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
@@ -436,17 +446,48 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
     return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
 
 
-def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
-    """Return the sites that keep growing, those that may have allocated what a holder keeps first.
+def is_queue(held: ContainerGrowth) -> bool:
+    """Whether a container is filled and emptied by different functions, oldest first, or is called a queue."""
+    if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        return True
+    fill = {place.function for place in held.places("inserts")}
+    takes = [place for place in held.places("evicts") if place.has_run is not False and place.function not in fill]
+    return held.type.endswith("deque") and bool(fill) and bool(takes) and not held.places("bounds")
 
-    That is Python code that leaves at least one survivor per new item.
+
+def limits_of(held: ContainerGrowth) -> list[CodePlace]:
+    """Return the lines that could end the growth of a container by themselves, the surest first.
+
+    Those that compare its length or the age of its entries, unless they are known never to have
+    run; those that empty it, where they have run, or where that is not known and their name
+    does not say that they do so at the end of everything.
+    """
+    bounds = [place for place in held.places("bounds") if place.has_run is not False and not place.limit_items]
+    evicts = [
+        place
+        for place in held.places("evicts")
+        if place.has_run or (place.has_run is None and not _ENDS.match(place.function.rpartition(".")[2]))
+    ]
+    return [*bounds, *held.places("expires"), *evicts]
+
+
+def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
+    """Return the sites that may have allocated what a holder keeps, the likeliest first.
+
+    Those that leave at least one survivor per new item, Python code and what mostly survives first.
+    Where there are none, all that keep growing: what the interpreter takes from a free list, or from
+    before the recording, is not seen to be allocated.
     """
 
-    def key(each: SiteGrowth) -> tuple[bool, bool, bool, float]:
-        leaves = leaves_per_item(each, held)
-        return each.site.file is None, leaves < 1, each.p_leak < 0.5, -each.bytes_per_s.estimate
+    def key(each: SiteGrowth) -> tuple[bool, bool, float]:
+        return each.site.file is None, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
 
-    return sorted((each for each in evidence.sites if each.keeps_growing), key=key)
+    # One line may allocate for others, too, so that it does not keep growing by itself.
+    mine = [each for each in evidence.sites if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
+    if mine and (held.pile is not None or held.every_rung):
+        return sorted(mine, key=key)
+    growing = [each for each in evidence.sites if each.keeps_growing]
+    return sorted(growing, key=lambda each: (leaves_per_item(each, held) < 1, *key(each)))
 
 
 def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
@@ -462,7 +503,11 @@ def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrow
     """
     traced = evidence.heap.slope([each.site for each in sites]) if sites and evidence.heap is not None else None
     if held.bytes_per_s is not None:
-        mine = [each.site for each in sites if leaves_per_item(each, held) in range(1, 50)]
+        mine = [
+            each.site
+            for each in sites
+            if each.keeps_growing and each.p_leak >= _SURVIVES and 1 <= leaves_per_item(each, held) <= _MAX_LEAVES
+        ]
         payload = evidence.heap.slope(mine) if mine and evidence.heap is not None else None
         if payload is not None and payload.grows and payload.estimate > 1.5 * held.bytes_per_s:
             return payload

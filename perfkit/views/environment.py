@@ -22,7 +22,8 @@ def environment(profile: Profile) -> PlainTable:
         rows.append(["scenario", str(manifest.scenario.get("name", "unnamed"))])
     for target in manifest.targets:
         program = str(target.get("program", "unknown")).rpartition("/")[2]
-        rows.append([f"process {target['pid']}", f"{program}, Python {_version(target.get('python'))}"])
+        version = f", Python {_version(target['python'])}" if target.get("python") else ""
+        rows.append([f"process {target['pid']}", f"{program}{version}"])
     rows += [[label, str(manifest.host[key])] for key, label in _HOST.items() if manifest.host.get(key) is not None]
     if memory := manifest.host.get("memory_bytes"):
         rows.append(["memory of the host", bytes_text(float(memory))])
@@ -37,4 +38,4 @@ def environment(profile: Profile) -> PlainTable:
 
 def _version(python: object) -> str:
     """Return a version written as text or as numbers."""
-    return ".".join(str(part) for part in python) if isinstance(python, list | tuple) else str(python or "unknown")
+    return ".".join(str(part) for part in python) if isinstance(python, list | tuple) else str(python)

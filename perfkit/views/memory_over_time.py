@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
-from perfkit.units import bytes_text, bytes_unit
+from perfkit.units import bytes_text, bytes_unit, seconds_text
 from perfkit.views.charts import line_legend, present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.downsample import m4
-from perfkit.views.selection import chosen_pid, chosen_warmup_s
+from perfkit.views.selection import chosen_pid, chosen_warmup_s, evidence
 
 if TYPE_CHECKING:
     import altair as alt
@@ -19,7 +19,7 @@ RESIDENT, ANONYMOUS, TRACED = "resident (RSS)", "anonymous", "traced by memray"
 
 
 def memory_over_time(
-    profile: Profile, *, pid: int | None = None, warmup_s: float | None = None
+    profile: Profile, *, pid: int | None = None, warmup_s: float | None = None, limit_mib: float = 0.0
 ) -> "alt.Chart | alt.LayerChart | Note":
     """Return resident, anonymous and traced memory over time, with the memory limit when there is one.
 
@@ -28,6 +28,7 @@ def memory_over_time(
         pid: process to show; None or 0: the main one.
         warmup_s: start of the recording that is shaded because the analysis leaves it out, in seconds; None or
             negative: found from the data.
+        limit_mib: memory that the process may use, in MiB; 0: the limit that was recorded.
     """
     import altair as alt
     import pandas as pd
@@ -44,7 +45,7 @@ def memory_over_time(
     if not parts:
         return Note("Nothing was recorded: no collector read the memory of this process.")
     data = pd.concat(parts, ignore_index=True)
-    limit = _limit_bytes(profile, pid)
+    limit = int(limit_mib * (1 << 20)) if limit_mib > 0 else _limit_bytes(profile, pid)
     highest = float(data["bytes"].max())
     shows_limit = limit is not None and limit <= 2 * highest
     divisor, unit = bytes_unit([limit if limit is not None and shows_limit else highest])
@@ -82,7 +83,11 @@ def memory_over_time(
         layers.append(
             alt.Chart(line).mark_text(style="limit-text").encode(y="size:Q", x=alt.value("width"), text="text:N")
         )
-    return present(alt.layer(*layers), "Memory of the process", _subtitle(parts[0], limit))
+    return present(
+        alt.layer(*layers),
+        "Memory of the process",
+        _subtitle(parts[0], limit) + _reached(profile, pid, parts[0], limit),
+    )
 
 
 def _series(profile: Profile, table: str, column: str, name: str, pid: int) -> "pd.DataFrame":
@@ -109,3 +114,12 @@ def _subtitle(resident: "pd.DataFrame", limit: int | None) -> str:
     first, last = resident["bytes"].iloc[0], resident["bytes"].iloc[-1]
     ends = "No limit was set." if limit is None else f"The limit is {bytes_text(limit)}."
     return f"{resident['what'].iloc[0]}: {bytes_text(first)} at the start, {bytes_text(last)} at the end. {ends}"
+
+
+def _reached(profile: Profile, pid: int, resident: "pd.DataFrame", limit: int | None) -> str:
+    """Return when a limit is reached if the memory goes on growing as it does at the end, in words."""
+    grown = evidence(profile, pid).ledger.rss
+    if limit is None or grown is None or not grown.keeps_growing:
+        return ""
+    left = limit - float(resident["bytes"].iloc[-1])
+    return f" At this rate it is reached in {seconds_text(left / grown.slope.estimate)}." if left > 0 else ""

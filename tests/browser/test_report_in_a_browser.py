@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from perfkit.report import render
-from tests.builders import LOGIN, MAIN, SECOND_NS, leaking, request_rows
+from tests.browser.picture import CHROMIUM, FLAGS
+from tests.builders import LOGIN, MAIN, SECOND_NS, graph_rows, leaking, request_rows
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}"),
@@ -20,16 +20,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
-CHARTS, FLAMES = 5, 2
+AWKWARD = f"{HOSTILE}\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe\n\x00&lt;b&gt;" + "long" * 2_000
+CHARTS, FLAMES = 6, 2
 
 
 @dataclass
@@ -63,14 +56,26 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for i in range(600)
         ],
         requests=[row | {"route": f"/{HOSTILE}"} for row in map(dict, request_rows(60))],
+        **hostile_heap(),
     )
     return render(profile.path)
+
+
+def hostile_heap() -> dict[str, list[dict[str, Any]]]:
+    """Return snapshots of the heap in which a type, a module, an attribute and a key have names like no other."""
+    rows = {name: [dict(row) for row in table] for name, table in graph_rows(60, None).items()}
+    for row in rows["objects"]:
+        row["type"] = f"app.{AWKWARD}" if row["type"] == "builtins.bytearray" else row["type"]
+        row["name"] = AWKWARD if row.get("name") == "app.routes" else row.get("name")
+    for row in rows["references"]:
+        row["label"] = f".{AWKWARD}" if row["label"] == ".data" else row["label"]
+    return rows
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
         yield chromium
         chromium.close()
 
@@ -162,6 +167,28 @@ def test_verdict_and_numbers_can_be_read_without_scripts(browser: Any, report: P
         assert "need JavaScript" in text
         assert shown.page.locator("#numbers tbody tr").count() > 4
         assert shown.page.locator(".flame-pair tbody tr").count() >= 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"java_script_enabled": False}], ids=["scripts", "no-scripts"])
+def test_who_holds_what_is_drawn_and_the_heap_unfolds(browser: Any, report: Path, settings: dict[str, Any]) -> None:
+    with opened(browser, report, viewport={"width": 400, "height": 900}, **settings) as shown:
+        boxes = shown.page.locator(".pk-path .pk-node")
+        assert boxes.first.inner_text().startswith("module app.sessions")
+        assert "here they pile up" in shown.page.locator(".pk-path .pk-holder").inner_text()
+        assert "1,200 items" in shown.page.locator(".pk-path .pk-holder").inner_text()
+        assert all(box.bounding_box()["width"] > 200 for box in boxes.all())
+        unfolded = shown.page.locator(".pk-tree > details").first
+        row = unfolded.locator("> .pk-below > *").first
+        assert row.is_visible()
+        unfolded.locator("> summary").click()
+        assert not row.is_visible()
+
+
+def test_the_drawn_path_is_part_of_the_print(browser: Any, report: Path) -> None:
+    with opened(browser, report, viewport={"width": 794, "height": 1123}) as shown:
+        shown.page.emulate_media(media="print")
+        assert all(box.is_visible() for box in shown.page.locator(".pk-path .pk-node").all())
+        assert shown.page.evaluate("document.documentElement.scrollWidth") == 794
 
 
 def test_report_prints(browser: Any, report: Path) -> None:

@@ -67,6 +67,30 @@ def test_a_growing_container_is_named_by_the_way_to_it(
 
 
 @pytest.mark.parametrize(
+    ("owner", "type_"),
+    [
+        pytest.param("module __main__ > EVENTS", "_queue.SimpleQueue", id="a-queue-written-in-C"),
+        pytest.param("module __main__ > UPLOADS", "_io.BytesIO", id="a-file-in-memory"),
+        pytest.param("module __main__ > App > .received", "builtins.bytearray", id="a-bytearray"),
+    ],
+)
+def test_queues_and_buffers_are_followed_too(shop: dict[str, pd.DataFrame], owner: str, type_: str) -> None:
+    found = shop["container_sizes"].query("owner == @owner").sort_values("rung")
+    assert set(found["type"]) == {type_}
+    assert len(found) >= 4
+    assert (found["items"].diff().dropna() > 0).all()
+
+
+def test_what_grows_within_a_container_that_does_not_is_seen(shop: dict[str, pd.DataFrame]) -> None:
+    sizes, code = shop["container_sizes"], shop["container_code"]
+    found = sizes.query("owner == 'module __main__ > HISTORY_OF'").sort_values("rung")
+    assert set(found["items"]) == {40}
+    assert (found["inner_items"].diff().dropna() > 0).all()
+    said = code[code["container"] == found["container"].iloc[0]]
+    assert said[["role", "function"]].to_numpy().tolist() == [["inserts", "main"]]
+
+
+@pytest.mark.parametrize(
     ("owner", "limit"),
     [
         pytest.param("module __main__ > RING", 90_000, id="maxlen-of-a-deque"),
@@ -77,6 +101,32 @@ def test_a_growing_container_is_named_by_the_way_to_it(
 def test_a_container_with_a_limit_says_so(shop: dict[str, pd.DataFrame], owner: str, limit: int) -> None:
     found = shop["container_sizes"].query("owner == @owner")
     assert set(found["limit_items"]) == {limit}
+
+
+def test_the_code_says_who_inserts(shop: dict[str, pd.DataFrame]) -> None:
+    sizes, code = shop["container_sizes"], shop["container_code"]
+    [container] = set(sizes.query("owner == 'module __main__ > SESSIONS'")["container"])
+    found = code[code["container"] == container]
+    assert found[["role", "function", "file", "same_class"]].to_numpy().tolist() == [
+        ["evicts", "logout_all", "attach/shop.py", True],
+        ["inserts", "login", "attach/shop.py", True],
+        ["removes", "logout", "attach/shop.py", True],
+    ]
+
+
+def test_the_code_says_whether_it_has_run(shop: dict[str, pd.DataFrame]) -> None:
+    code = shop["container_code"].query("function in ['login', 'logout', 'logout_all']")
+    ran = {row["function"]: row["has_run"] for row in code.to_dict("records")}
+    assert ran in (
+        {"login": True, "logout": False, "logout_all": False},
+        {"login": None, "logout": None, "logout_all": None},
+    )
+
+
+def test_what_code_does_to_a_local_of_a_task_is_found(shop: dict[str, pd.DataFrame]) -> None:
+    sizes, code = shop["container_sizes"], shop["container_code"]
+    [container] = set(sizes.query("owner == 'task worker > mine'")["container"])
+    assert code[code["container"] == container][["role", "function"]].to_numpy().tolist() == [["inserts", "worker"]]
 
 
 def test_a_cache_that_is_full_does_not_grow(shop: dict[str, pd.DataFrame]) -> None:

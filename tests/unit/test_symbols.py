@@ -32,6 +32,13 @@ def test_other_frames_have_other_numbers(other: tuple[str, str | None, int | Non
     assert symbols.frame("get", "/srv/app/a.py", 1) != symbols.frame(*other)
 
 
+@pytest.mark.parametrize("line", [-1, 1 << 31, 4_294_907_391])
+def test_a_line_that_was_misread_is_unknown(line: int) -> None:
+    symbols = Symbols()
+    symbols.stack([symbols.frame("login", "/srv/app/views.py", line)])
+    assert symbols.tables()["frames"]["line"].to_pylist() == [None]
+
+
 def test_line_zero_is_unknown() -> None:
     symbols = Symbols()
     symbols.frame("get", "/srv/app/a.py", 0)

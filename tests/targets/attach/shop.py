@@ -3,6 +3,8 @@
 import asyncio
 import collections
 import functools
+import io
+import queue
 import sys
 
 
@@ -20,6 +22,7 @@ class Cache:
 
 class App:
     handlers = []
+    received = bytearray()
 
     def __init__(self):
         self._sessions = {}
@@ -30,11 +33,22 @@ SESSIONS = {}
 BODIES = {}
 RECENT = collections.OrderedDict()
 RING = collections.deque(maxlen=90_000)
+EVENTS = queue.SimpleQueue()
+UPLOADS = io.BytesIO()
+HISTORY_OF = {f"customer-{number}": [] for number in range(40)}
 STATIC = [[number] for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 0)]
 
 
 def login(number):
     SESSIONS[f"user-{number}"] = Session(number)
+
+
+def logout(number):
+    del SESSIONS[f"user-{number}"]
+
+
+def logout_all():
+    SESSIONS.clear()
 
 
 def remember(number):
@@ -69,6 +83,10 @@ async def main():
         log(number)
         BODIES[str(number)] = b"x" * 100
         RING.append([number])
+        EVENTS.put([number])
+        UPLOADS.write(b"x" * 2000)
+        App.received += b"x" * 2000
+        HISTORY_OF[f"customer-{number % 40}"].append(number)
         App.handlers.append(Session(number))
         app._sessions[number] = Session(number)
         app.cache._data[number] = Session(number)

@@ -1,50 +1,12 @@
 """What a heap graph says of small heaps that can be drawn on paper."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph, by_type, largest
 from perfkit.analysis.retainers import accumulation_point, by_path, growing_containers, growth, retainer, retainers
 from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES
-
-Row = dict[str, object]
-
-
-def heap(objects: Sequence[Row], references: Sequence[tuple[int, int] | tuple[int, int, str]]) -> HeapGraph:
-    """Return a graph of objects (plain ones of 10 bytes where nothing is said) and `(from, to, label)`."""
-    counts = np.bincount([edge[1] for edge in references], minlength=len(objects)) if references else [0] * len(objects)
-    rows = [
-        {
-            "pid": 1, "rung": 0, "object_id": number, "type": "app.Thing", "size_bytes": 10,
-            "refcount": int(counts[number]), **more,
-        }
-        for number, more in enumerate(objects)
-    ]  # fmt: skip
-    edges = [
-        {"pid": 1, "rung": 0, "from_id": edge[0], "to_id": edge[1], "label": edge[2] if len(edge) > 2 else None}
-        for edge in references
-    ]
-    return HeapGraph.from_tables(HEAP_OBJECTS.from_rows(rows), HEAP_REFERENCES.from_rows(edges))
-
-
-def module(name: str, kind: str = "module") -> Row:
-    return {"type": "builtins.module", "root": kind, "name": name}
-
-
-DICT: Row = {"type": "builtins.dict", "items": 0}
-SESSION: Row = {"type": "app.Session", "size_bytes": 100}
-
-
-def sessions(count: int, *, static: int = 0) -> HeapGraph:
-    """Return module app > SESSIONS > that many sessions; beside it STATIC with other ones."""
-    things: list[Row] = [module("app"), DICT, {**DICT, "items": count}, {**DICT, "items": static}]
-    edges: list[tuple[int, int] | tuple[int, int, str]] = [(0, 1, "<dict>"), (1, 2, ".SESSIONS"), (1, 3, ".STATIC")]
-    for number in range(static + count):
-        things.append(SESSION)
-        edges.append((3 if number < static else 2, len(things) - 1))
-    return heap(things, edges)
+from tests.unit.analysis.drawings import DICT, heap, module, sessions
 
 
 def test_a_path_is_told_in_words() -> None:

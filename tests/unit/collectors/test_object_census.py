@@ -89,6 +89,20 @@ def test_rungs_that_were_moved_apart_are_said_to_be(tmp_path: Path) -> None:
     assert "Record for longer" in quality["note"]
 
 
+def test_what_the_code_says_is_a_row_each(tmp_path: Path) -> None:
+    said = {"id": "0x7f.0", "role": "bounds", "function": "Cache.put", "file": "/srv/shop/app/cache.py", "line": 7,
+            "limit_items": 500, "ttl_s": None, "same_class": True, "has_run": False}  # fmt: skip
+    code = {"code": [said], "looked_at": 1, "note": "not all of it was read", "cost_ns": 5}
+    tables = decoded(tmp_path, [rung(0), rung(1), code])
+    [row] = tables["container_code"]
+    assert row == {"pid": 7, "container": "0x7f.0", **{key: said[key] for key in said if key != "id"}} | {
+        "file": "app/cache.py"
+    }
+    [quality] = tables["recording_quality"]
+    assert quality["taken"] == 2
+    assert "Of the code, not all of it was read." in quality["note"]
+
+
 def test_nothing_recorded_is_no_error(tmp_path: Path) -> None:
     tables = decoded(tmp_path, [])
     assert tables["object_census"] == []

@@ -1,0 +1,3 @@
+"""A table that another module fills."""
+
+BY_ID = {}

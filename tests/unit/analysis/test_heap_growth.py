@@ -1,0 +1,162 @@
+"""What grew between two snapshots, and where it piles up, on heaps that can be drawn on paper."""
+
+import pytest
+
+from perfkit.analysis.heap_graph import HeapGraph
+from perfkit.analysis.heap_growth import Pile, heap_growth
+from perfkit.analysis.path_classes import PathClasses, classify_all, counts
+from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, sessions
+
+Edge = tuple[int, int] | tuple[int, int, str]
+
+
+def only_pile(before: HeapGraph, after: HeapGraph) -> Pile:
+    [pile] = heap_growth(before, after).piles
+    return pile
+
+
+def users(events: int) -> HeapGraph:
+    """Return module app > USERS > three lists > that many events in all."""
+    things: list[Row] = [module("app"), DICT, {**DICT, "items": 3}]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".USERS")]
+    for _ in range(3):
+        things.append({"type": "builtins.list", "items": events // 3})
+        edges.append((2, len(things) - 1))
+    for number in range(events):
+        things.append({"type": "app.Event", "size_bytes": 50})
+        edges.append((3 + number % 3, len(things) - 1))
+    return heap(things, edges)
+
+
+def chain(length: int) -> HeapGraph:
+    """Return module app > HEAD > .next > .next > ..."""
+    things: list[Row] = [module("app"), DICT, *({"type": "app.Node"} for _ in range(length))]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".HEAD")]
+    edges += [(number, number + 1, ".next") for number in range(2, length + 1)]
+    return heap(things, edges)
+
+
+def test_growth_piles_up_in_the_container_that_is_there_all_the_time() -> None:
+    pile = only_pile(sessions(5, static=30), sessions(45, static=30))
+    assert pile.steps == ("module app", "SESSIONS")
+    assert (pile.type, pile.item_type) == ("builtins.dict", "app.Session")
+    assert (pile.items_before, pile.items_after, pile.objects, pile.bytes) == (5, 45, 40, 4000)
+    assert pile.share == 1.0
+
+
+def test_of_many_containers_that_grow_the_way_to_them_is_told() -> None:
+    pile = only_pile(users(9), users(99))
+    assert pile.steps == ("module app", "USERS", "dict value")
+    assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "app.Event", 90)
+    assert len(pile.holders) == 3
+
+
+def test_a_linked_list_piles_up_in_its_module() -> None:
+    pile = only_pile(chain(4), chain(60))
+    assert pile.steps[0] == "module app"
+    assert (pile.item_type, pile.objects) == ("app.Node", 56)
+
+
+def test_what_gets_larger_itself_is_its_own_holder() -> None:
+    def buffer(size_bytes: int) -> HeapGraph:
+        things = [module("app"), DICT, {"type": "builtins.bytearray", "size_bytes": size_bytes}]
+        return heap(things, [(0, 1, "<dict>"), (1, 2, ".LOG")])
+
+    pile = only_pile(buffer(100), buffer(90_000))
+    assert (pile.steps, pile.type, pile.item_type, pile.bytes) == (
+        ("module app", "LOG"), "builtins.bytearray", None, 89_900,
+    )  # fmt: skip
+
+
+def test_two_piles_are_told_apart_largest_first() -> None:
+    def two(left: int, right: int) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, DICT, DICT]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".SMALL"), (1, 3, ".LARGE")]
+        for holder, count in ((2, left), (3, right)):
+            for number in range(1000 * holder, 1000 * holder + count):
+                things.append({**SESSION, "object_id": number, "refcount": 1})
+                edges.append((holder, number))
+        return heap(things, edges)
+
+    piles = heap_growth(two(5, 5), two(25, 65)).piles
+    assert [pile.steps[1] for pile in piles] == ["LARGE", "SMALL"]
+    assert [pile.share for pile in piles] == [0.75, 0.25]
+
+
+def test_a_cache_whose_content_is_replaced_did_not_grow() -> None:
+    assert heap_growth(sessions(40), sessions(40)).piles == ()
+
+
+def test_what_is_reached_in_another_way_than_before_did_not_grow() -> None:
+    def held_by(name: str) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, DICT, DICT, *[SESSION] * 50]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".A"), (1, 3, ".B")]
+        return heap(things, [*edges, *((2 if name == "A" else 3, number) for number in range(4, 54))])
+
+    assert heap_growth(held_by("A"), held_by("B")).piles == ()
+
+
+def test_garbage_and_native_references_are_their_own_holders() -> None:
+    def cycles(count: int, refcount: int) -> HeapGraph:
+        things: list[Row] = [module("app")]
+        edges: list[Edge] = []
+        for _ in range(count):
+            first = len(things)
+            things += [{"type": "app.Order", "refcount": refcount}, {"type": "app.Line"}]
+            edges += [(first, first + 1, ".line"), (first + 1, first, ".order")]
+        return heap(things, edges)
+
+    garbage = heap_growth(cycles(1, 1), cycles(40, 1))
+    assert garbage.garbage_bytes == garbage.bytes == 39 * 20
+    assert garbage.piles[0].kind == "garbage"
+    assert heap_growth(cycles(1, 2), cycles(40, 2)).piles[0].kind == "native"
+
+
+def test_modules_that_are_imported_meanwhile_are_not_growth() -> None:
+    def loaded(names: int) -> HeapGraph:
+        things: list[Row] = []
+        edges: list[Edge] = []
+        for number in range(names):
+            things += [module(f"app{number}"), DICT, *[SESSION] * 5]
+            edges += [(7 * number, 7 * number + 1, "<dict>")]
+            edges += [(7 * number + 1, 7 * number + 2 + each, f".name{each}") for each in range(5)]
+        return heap(things, edges)
+
+    grown = heap_growth(loaded(1), loaded(4))
+    assert (grown.bytes, grown.piles) == (0, ())
+    assert grown.imported_bytes == 3 * (10 + 10 + 500)
+
+
+@pytest.mark.parametrize("graphs", [(sessions(3), sessions(8)), (users(6), users(9)), (chain(2), chain(90))])
+def test_every_object_is_in_one_class_so_that_sizes_add_up(graphs: tuple[HeapGraph, HeapGraph]) -> None:
+    classes, groups = classify_all(graphs)
+    for graph, group in zip(graphs, groups, strict=True):
+        objects, sizes = counts(classes, group, graph)
+        assert objects.sum() == len(graph)
+        assert sizes.sum() == graph.size_bytes.sum()
+        roots = [number for number, parent in enumerate(classes.parent) if parent < 0]
+        assert classes.sums(sizes)[roots].sum() == sizes.sum()
+
+
+def test_a_long_chain_is_a_few_classes() -> None:
+    classes = PathClasses()
+    classes.classify(chain(5000))
+    assert len(classes) < 8
+
+
+def test_a_dictionary_of_attributes_that_was_made_in_between_makes_nothing_new() -> None:
+    def store(count: int, *, has_dict: bool) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, {"type": "app.Store"}, {**DICT, "items": count}]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".STORE")]
+        if has_dict:
+            things.append(DICT)
+            edges += [(2, 4, "<dict>"), (4, 3, ".by_id")]
+        else:
+            edges.append((2, 3, ".by_id"))
+        first = len(things)
+        things += [SESSION] * count
+        return heap(things, sorted([*edges, *((3, first + number) for number in range(count))]))
+
+    pile = only_pile(store(30, has_dict=False), store(75, has_dict=True))
+    assert pile.steps == ("module app", "STORE", ".by_id")
+    assert (pile.items_before, pile.items_after, pile.objects) == (30, 75, 45)
