@@ -97,6 +97,7 @@ def summary(case: Case) -> dict[str, Any]:
         "automatic_ratio": costs.automatic_ratio,
         "manual_ratio": costs.manual_ratio,
         "census_ratio": costs.census_ratio,
+        "cpu_ratio": costs.cpu_ratio,
         "long_ratio": costs.long_ratio,
         "worst_second_ratio": costs.worst_second_ratio,
         "worst_ten_seconds_ratio": costs.worst_ten_seconds_ratio,

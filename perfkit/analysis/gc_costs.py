@@ -103,6 +103,7 @@ class Costs:
     automatic ones of `LONG_PAUSE_MS` and more, of which there were `long_pauses`: a request that arrives at random
     meets one with at least that probability. `worst_second_ratio` and
     `worst_ten_seconds_ratio` are of the window in which most time went into collections.
+    `cpu_ratio` is the share of the CPU time the process used that went into automatic ones, None: not known.
     `coverage` is the share of the interpreter's own count that was seen, None when nobody could ask.
     """
 
@@ -116,6 +117,7 @@ class Costs:
     automatic_ratio: float = 0.0
     manual_ratio: float = 0.0
     census_ratio: float = 0.0
+    cpu_ratio: float | None = None
     long_ratio: float = 0.0
     long_pauses: int = 0
     worst_second_ratio: float = 0.0
@@ -182,12 +184,26 @@ def costs(profile: Profile, pid: int) -> Costs | None:
         automatic_ratio=own.chosen(~own.manual).work_ns / span_ns,
         manual_ratio=own.chosen(own.manual).work_ns / span_ns,
         census_ratio=seen.chosen(seen.ours).work_ns / span_ns,
+        cpu_ratio=_cpu_ratio(profile, pid, own.chosen(~own.manual)),
         long_ratio=long.work_ns / span_ns,
         long_pauses=len(long),
         worst_second_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 1_000_000_000),
         worst_ten_seconds_ratio=worst_window_ratio(own.start_ns, own.pause_ns, 10_000_000_000),
         settings=last_settings(profile, pid),
     )
+
+
+def _cpu_ratio(profile: Profile, pid: int, automatic: Pauses) -> float | None:
+    """Return the share of the CPU time used between the first and the last reading that went into collections."""
+    used = profile.sql(
+        "select min(at_ns) as from_ns, max(at_ns) as until_ns, (max(cpu_user_ns + cpu_system_ns)"
+        " - min(cpu_user_ns + cpu_system_ns))::double as cpu_ns from process_stats where pid = $pid",
+        pid=pid,
+    )
+    if used["cpu_ns"].isna().iloc[0] or not used["cpu_ns"].iloc[0]:
+        return None
+    inside = (automatic.start_ns >= used["from_ns"].iloc[0]) & (automatic.start_ns < used["until_ns"].iloc[0])
+    return min(1.0, automatic.chosen(inside).work_ns / float(used["cpu_ns"].iloc[0]))
 
 
 def last_settings(profile: Profile, pid: int) -> dict[str, object]:

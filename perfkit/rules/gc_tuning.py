@@ -49,6 +49,11 @@ class GcTuning:
     max_ratio: float = 0.05
     """Share of time in collections from which on it is worth tuning: the usual limit for pauses of other runtimes
     (SAP and Oracle say 5 %); what is below disappears in the noise of most measurements of a service."""
+    max_cpu_ratio: float = 0.1
+    """Share of the process's CPU time: a service that is idle half of the time, or has to wait for a CPU, loses less of
+    the clock, but pays as much. Below 10 %, says the practice of .NET, look elsewhere."""
+    min_ratio: float = 0.01
+    """Share of time below which the share of CPU time says nothing: a process that does next to nothing."""
     max_long_ratio: float = 0.01
     """Share of time in long pauses: one request in a hundred that arrives at random meets one, so p99 does."""
     min_long_pauses: int = 3
@@ -110,6 +115,7 @@ class GcTuning:
         gain = case.overlap.gain_ms if case.overlap and case.overlap.of == "requests" else None
         return (
             case.costs.automatic_ratio >= self.max_ratio
+            or ((case.costs.cpu_ratio or 0.0) >= self.max_cpu_ratio and case.costs.automatic_ratio >= self.min_ratio)
             or (case.costs.long_ratio >= self.max_long_ratio and case.costs.long_pauses >= self.min_long_pauses)
             or (gain is not None and gain >= self.min_gain_ms and case.costs.manual_ratio < self.max_manual_ratio)
         )

@@ -24,6 +24,11 @@ def gc_cost(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
     rows: list[list[Cell]] = [
         ["time that collections take", percent_text(costs.ratio), "5 % and more is worth tuning"],
         ["time that the service stood still for them", percent_text(costs.stopped_ratio), "waiting for a CPU included"],
+        [
+            "share of the CPU time that the process uses",
+            percent_text(costs.cpu_ratio),
+            "10 % and more is worth tuning, too",
+        ],
         ["in the worst second", percent_text(costs.worst_second_ratio), "a burst that averages hide"],
         ["longest pause", seconds_text(longest / 1e3), f"of {count_text(own)} collections"],
         [
