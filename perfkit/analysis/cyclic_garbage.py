@@ -1,7 +1,7 @@
 """The only place that says what garbage consists of: its rate, its kinds, what it holds until it is collected."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perfkit.analysis.gc_costs import Costs, site_of
@@ -21,9 +21,25 @@ from (select distinct at_ns, examined from garbage where pid = $pid)
 """
 
 
+_CALLERS = """
+select caller.function, caller.file, caller.line, caller.kind, sum(h.allocations)::double as allocations
+from heap_survival h join stack_frames below using (stack_id) join frames made using (frame_id)
+join stack_frames above on above.stack_id = below.stack_id and above.pos = below.pos - 1
+join frames caller on caller.frame_id = above.frame_id
+where h.pid = $pid and made.file = $file and made.line between $line and $until
+    and (made.function = $name or made.function = $function)
+group by 1, 2, 3, 4 order by 5 desc, 1 limit 1
+"""
+"""Who calls a constructor, as the allocation tracer saw it: it names functions without their class."""
+_LONGEST_LINES = 80
+_MOST_NAMED = 12
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of garbage as the looks found it; `site` is its constructor, or the code of a function.
+
+    `caller` is the line that calls the constructor most, where the allocation tracer was there to see it.
 
     `is_own` says that the program's own code defines it, not an installed package or the interpreter.
     """
@@ -35,6 +51,7 @@ class Kind:
     size_bytes: float
     descriptors: float
     looks: int
+    caller: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ def cyclic_garbage(profile: Profile, costs: Costs) -> Garbage:
     """Return what is known of a process's garbage."""
     looks = profile.sql(_LOOKS, pid=costs.pid).iloc[0]
     rows = profile.sql(_KINDS, pid=costs.pid)
-    kinds = tuple(_kind(row) for row in rows.to_dict("records"))
+    kinds = _with_callers(profile, costs.pid, tuple(_kind(row) for row in rows.to_dict("records")))
     collected = int(costs.pauses.collected.sum())
     return Garbage(collected / costs.covered_s, int(looks["looks"]), float(looks["examined"]), kinds)
 
@@ -110,9 +127,35 @@ def _kind(row: Mapping[Hashable, Any]) -> Kind:
     return Kind(
         type=row["type"],
         site=site_of(row),
-        is_own=row["kind"] == "python",
+        # Cython tells the path at which it was built, which is nobody's installed package.
+        is_own=row["kind"] == "python" and not str(row["file"]).endswith(".pyx"),
         objects=row["objects"],
         size_bytes=row["size_bytes"],
         descriptors=row["descriptors"],
         looks=int(row["looks"]),
     )
+
+
+def _with_callers(profile: Profile, pid: int, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+    """Return the kinds with who calls their constructors; only for those that make up most of the garbage."""
+    if not profile.manifest.rows.get("heap_survival"):
+        return kinds
+    lines = sorted({(kind.site.file, kind.site.line) for kind in kinds if kind.site and kind.site.line})
+    found = []
+    for number, kind in enumerate(kinds):
+        site = kind.site
+        if number < _MOST_NAMED and site is not None and site.file is not None and site.line is not None:
+            after = [line for file, line in lines if file == site.file and line is not None and line > site.line]
+            rows = profile.sql(
+                _CALLERS,
+                pid=pid,
+                file=site.file,
+                line=site.line,
+                until=min([site.line + _LONGEST_LINES, *(line - 1 for line in after)]),
+                name=site.function.rpartition(".")[2],
+                function=site.function,
+            )
+            if not rows.empty:
+                kind = replace(kind, caller=site_of(rows.iloc[0].to_dict()))  # noqa: PLW2901
+        found.append(kind)
+    return tuple(found)

@@ -68,6 +68,7 @@ def kind_json(kind: Kind) -> dict[str, Any]:
         "made_in": kind.site.function if kind.site else None,
         "file": kind.site.file if kind.site else None,
         "line": kind.site.line if kind.site else None,
+        "called_from": f"{kind.caller.function} ({kind.caller.file}:{kind.caller.line})" if kind.caller else None,
         "objects": int(kind.objects),
         "size_bytes": int(kind.size_bytes),
         "descriptors": int(kind.descriptors),

@@ -24,18 +24,21 @@ def garbage_types(profile: Profile, *, pid: int | None = None, top: int = 10) ->
         return Note(f"{rate}; {looked if garbage.looks else 'nobody looked what they were'}.")
     most = max(kind.objects for kind in garbage.kinds)
     named, others = list(garbage.named), [kind for kind in garbage.kinds if kind not in garbage.named]
+    has_descriptors = any(kind.descriptors for kind in garbage.kinds)
     rows: list[list[Cell]] = [
         [
             kind.type,
             Place(kind.site.function, kind.site.file, kind.site.line) if kind.site else "held by the others",
+            Place(kind.caller.function, kind.caller.file, kind.caller.line) if kind.caller else "",
             Bar(percent_text(kind.objects / garbage.seen_objects), kind.objects / most),
             f"{three_digits(kind.objects / garbage.seen_objects * garbage.objects_per_s)}/s",
             bytes_text(kind.size_bytes / kind.objects),
-            count_text(kind.descriptors) if kind.descriptors else "",
+            *([count_text(kind.descriptors)] if has_descriptors else ()),
         ]
         for kind in (named + others)[:top]
     ]
-    headers = ("type", "made in", "share of the garbage", "made", "each holds", "open descriptors")
+    headers: tuple[str, ...] = ("type", "made in", "called from", "share of the garbage", "made", "each holds")
+    headers = (*headers, "open descriptors") if has_descriptors else headers
     found = f"{count_text(garbage.seen_objects)} unreachable ones in {count_text(garbage.looks)} looks"
     notes = (f"{rate}. Their kinds are known from looks at the newest objects: {found}.",)
-    return PlainTable(headers, rows, numbers=frozenset(headers[2:]), notes=notes)
+    return PlainTable(headers, rows, numbers=frozenset(headers[3:]), notes=notes)
