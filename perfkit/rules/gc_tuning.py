@@ -68,6 +68,12 @@ class GcTuning:
     """Objects of the program's own classes in cycles per second before it is worth breaking them up at no harm yet."""
     most_held_bytes: float = 64 * 2**20
     """What garbage may hold at the popular threshold before raising it is refused: the size of a small worker."""
+    min_looks: int = 3
+    """Looks at the garbage before anything is said of what it consists of."""
+    min_seen_objects: float = 30
+    """Objects of garbage that were seen, likewise."""
+    high_threshold: int = 20_000
+    """From here on somebody has raised the first threshold on purpose."""
     popular_threshold: int = 50_000
     """The setting that is most often copied from blogs."""
     min_held_bytes_per_s: float = 256 * 1024
@@ -182,8 +188,8 @@ class GcTuning:
 
     def _off(self, case: Case) -> Finding | None:
         """Return the finding of a process whose collector is switched off."""
-        if not case.costs.is_off:
-            return None
+        if not case.costs.is_off or any(caller.collected for caller in case.costs.callers):
+            return None  # who collects by hand has no need of the collector
         rate = _made_per_s(case) * case.garbage.bytes_per_object
         if not case.garbage.looks:
             return _finding(
@@ -232,10 +238,8 @@ class GcTuning:
 
     def _manual(self, case: Case) -> Finding | None:
         """Return the finding when the program collects by hand."""
-        if (
-            case.costs.manual_ratio < self.max_manual_ratio
-            or case.costs.manual_ratio < 0.5 * case.costs.automatic_ratio
-        ):
+        least = self.max_ratio if case.costs.is_off else self.max_manual_ratio
+        if case.costs.manual_ratio < least or case.costs.manual_ratio < 0.5 * case.costs.automatic_ratio:
             return None
         caller: Caller = case.costs.callers[0]
         freed, per_s = caller.collected / caller.collections, caller.collections / case.costs.covered_s
@@ -257,7 +261,7 @@ class GcTuning:
     def _cycles(self, case: Case) -> Finding | None:
         """Return the finding when garbage in cycles is what the collector works for, or what must not wait."""
         garbage, found = case.garbage, case.model
-        if found is None or not garbage.kinds:
+        if found is None or garbage.looks < self.min_looks or garbage.seen_objects < self.min_seen_objects:
             return None
         held, descriptors = (f(self.popular_threshold) for f in (found.held_bytes, found.held_descriptors))
         payload = held >= self.most_held_bytes and garbage.bytes_per_s >= self.min_held_bytes_per_s
@@ -265,6 +269,22 @@ class GcTuning:
         named = garbage.named
         site = _site(next((kind.site for kind in named if kind.site), None))
         now = found.threshold
+        if now >= self.high_threshold and (payload or sockets):
+            return _finding(
+                case,
+                Verdict.FAIL,
+                "gc_debt",
+                f"The threshold of {now:,} lets garbage of {type_names(garbage)} pile up: it holds up to "
+                f"{bytes_text(found.held_bytes(now))} and {three_digits(found.held_descriptors(now))} open descriptors",
+                "Lower the threshold again, or break the cycle up.",
+                site=site,
+                type_=named[0].type if named else None,
+                confidence=0.85,
+                garbage=True,
+                measured=garbage.bytes_per_s,
+                limit=self.min_held_bytes_per_s,
+                unit="bytes/s",
+            )
         if payload or sockets:
             holds = [f"{bytes_text(held)} of memory"] * payload + [
                 f"{count_text(descriptors)} open descriptors"
@@ -331,7 +351,11 @@ class GcTuning:
             and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
             and static
         ):
-            prediction = found.frozen()
+            prediction, or_raise, more = found.frozen(), "", {}
+            if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
+                other = found.raised(found.knee)
+                more["alternative"] = prediction_json(other)
+                or_raise = f"Or try {other.setting}, which makes them rare instead of short. "
             if self._is_worth_it(case, prediction):
                 return _finding(
                     case,
@@ -340,10 +364,11 @@ class GcTuning:
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
                     f"{three_digits(full.yield_objects)} objects freed",
-                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {prove}",
+                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {or_raise}{prove}",
                     confidence=0.8,
                     advice=gc_advice.freeze(),
                     prediction=prediction,
+                    more=more,
                 )
         knee = found.knee
         if knee is not None:

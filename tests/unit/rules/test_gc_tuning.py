@@ -126,6 +126,18 @@ def test_a_collector_that_is_off_and_not_needed_passes(tmp_path: Path) -> None:
     assert judged(service.record(tmp_path / "p")).class_ == "no_change"
 
 
+def test_a_high_threshold_with_bodies_in_cycles_is_a_debt(tmp_path: Path) -> None:
+    finding = judged(made.payload_cycles(thresholds=(100_000, 10, 10), young_per_s=0.1).record(tmp_path / "p"))
+    assert (finding.verdict, finding.class_) == (Verdict.FAIL, "gc_debt"), finding.title
+
+
+def test_who_switched_the_collector_off_and_collects_by_hand_now_and_then_has_no_debt(tmp_path: Path) -> None:
+    service = made.manual(per_s=0.5, took_ms=30.0, young_per_s=0.0, enabled=False)
+    service.garbage = made.switched_off().garbage
+    finding = judged(service.record(tmp_path / "p"))
+    assert (finding.verdict, finding.class_) == (Verdict.PASS, "no_change"), finding.title
+
+
 def test_nothing_recorded_decides_nothing(tmp_path: Path) -> None:
     assert judged(make_profile(tmp_path / "p")).verdict is Verdict.UNDECIDED
     assert judged(make_profile(tmp_path / "q", manifest={"targets": ()})).verdict is Verdict.UNDECIDED
