@@ -1,25 +1,14 @@
 """The rule `gc_tuning`: does garbage collection cost the service anything, why, and what would be better."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from perfkit.analysis import gc_advice
-from perfkit.analysis.gc_case import (
-    Case,
-    experiment_json,
-    gather,
-    kind_json,
-    prediction_json,
-    summary,
-    type_names,
-)
+from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import Flavour, Prediction
 from perfkit.analysis.gc_trial import Experiment
-from perfkit.analysis.survival import Place
-from perfkit.analysis.switchback import Effect
-from perfkit.findings import Finding, Site, Verdict
+from perfkit.findings import Finding, Verdict
+from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
 from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
 
@@ -46,7 +35,7 @@ class GcTuning:
     """In less, a full collection that comes every few seconds may be missed, or be all there is."""
     min_coverage: float = 0.9
     """Of the interpreter's own count of collections; below, what was lost may be what mattered."""
-    max_ratio: float = 0.05
+    max_ratio: float = WORTH_TUNING
     """Share of time in collections from which on it is worth tuning: the usual limit for pauses of other runtimes
     (SAP and Oracle say 5 %); what is below disappears in the noise of most measurements of a service."""
     max_cpu_ratio: float = 0.1
@@ -90,21 +79,21 @@ class GcTuning:
     def check(self, profile: Profile) -> list[Finding]:
         """Return one finding per process."""
         return [self._of(profile, pid) for pid in profile.pids] or [
-            _undecided(None, "No process was recorded", ("a recording of a process",))
+            not_identifiable(None, "No process was recorded", ("a recording of a process",))
         ]
 
     def _of(self, profile: Profile, pid: int) -> Finding:
         """Return the finding of one process."""
         case = gather(profile, pid)
         if case is None:
-            return _undecided(pid, "Collections were not recorded", ("a recording with `--collect gc`",))
+            return not_identifiable(pid, "Collections were not recorded", ("a recording with `--collect gc`",))
         return self.judge(case)
 
     def judge(self, case: Case) -> Finding:
         """Return the finding of one process."""
         if lacking := self._lacking(case):
             title = "Not enough was recorded to judge the garbage collector"
-            return _finding(case, Verdict.UNDECIDED, "not_identifiable", title, "Record again.", needs=tuple(lacking))
+            return gc_finding(case, Verdict.UNDECIDED, "not_identifiable", title, "Record again.", needs=tuple(lacking))
         if case.experiment is not None:
             return self._tried(case, case.experiment)
         return (
@@ -142,7 +131,7 @@ class GcTuning:
         best = tried.best
         numbers = {"experiment": experiment_json(tried)}
         if tried.ended_early is not None:
-            return _finding(
+            return gc_finding(
                 case, Verdict.UNDECIDED, "not_identifiable", f"The experiment ended early: {tried.ended_early}",
                 "Find out why, then try again.", needs=("an experiment that runs to its end",), more=numbers,
             )  # fmt: skip
@@ -152,17 +141,17 @@ class GcTuning:
             faster = best.effects.get("p99_ms")
             latency = ""
             if faster is not None:
-                latency = f", p99 by {_change(faster, 'ms')}"
+                latency = f", p99 by {change_text(faster, 'ms')}"
                 if faster.is_clear and best.predicted_ms is not None and not faster.holds(best.predicted_ms):
                     latency += ", which the pauses do not explain: something else changed, too"
             code = best.setting.replace("; ", "\n")
             advice = gc_advice.freeze() if freezes else gc_advice.raised(code)
-            return _finding(
+            return gc_finding(
                 case,
                 Verdict.FAIL,
                 "freeze" if freezes else "raise_threshold",
                 f"Tried on the live process, {best.setting} changed the time in collections by "
-                f"{_change(best.effects['time_ratio'], 'ratio')}{latency}",
+                f"{change_text(best.effects['time_ratio'], 'ratio')}{latency}",
                 f"Set it where the application starts: {best.setting}. Then confirm on a fresh process.",
                 confidence=0.95,
                 advice=advice,
@@ -172,7 +161,7 @@ class GcTuning:
             (trial.effects["time_ratio"].low for trial in tried.trials if "time_ratio" in trial.effects), default=-1.0
         )
         if could > -self.min_saved_ratio or best is not None:
-            return _finding(
+            return gc_finding(
                 case,
                 Verdict.PASS,
                 "no_change",
@@ -181,7 +170,7 @@ class GcTuning:
                 confidence=0.95,
                 more=numbers,
             )
-        return _finding(
+        return gc_finding(
             case, Verdict.UNDECIDED, "not_identifiable", "The experiment could not tell the settings apart from noise",
             "Try longer windows, more blocks, or a steadier load.", needs=("more or longer windows",), more=numbers,
         )  # fmt: skip
@@ -192,16 +181,16 @@ class GcTuning:
             return None  # who collects by hand has no need of the collector
         rate = _made_per_s(case) * case.garbage.bytes_per_object
         if not case.garbage.looks:
-            return _finding(
+            return gc_finding(
                 case, Verdict.UNDECIDED, "not_identifiable", "The collector is off; nobody looked for garbage",
                 "Find out whether cycles are made.", needs=("looks at the garbage (`--collect cyclic_garbage`)",),
             )  # fmt: skip
         if case.garbage.share < 0.05 or rate < self.max_debt_bytes_per_s:
-            return _finding(
+            return gc_finding(
                 case, Verdict.PASS, "no_change", "The collector is off, and next to no garbage needs it",
                 "Watch the memory: new code may make cycles.", confidence=0.8,
             )  # fmt: skip
-        return _finding(
+        return gc_finding(
             case,
             Verdict.FAIL,
             "gc_debt",
@@ -220,10 +209,10 @@ class GcTuning:
         harmed = case.costs.stopped_ratio >= self.max_manual_ratio
         if not (found.dominate and harmed):
             return None
-        site = _site(found.site)
+        site = site_of_place(found.site)
         where = f" in {site}" if site else ""
         share = found.share if found.share is not None else found.unexplained
-        return _finding(
+        return gc_finding(
             case,
             Verdict.FAIL,
             "slow_finalizer",
@@ -243,16 +232,16 @@ class GcTuning:
             return None
         caller: Caller = case.costs.callers[0]
         freed, per_s = caller.collected / caller.collections, caller.collections / case.costs.covered_s
-        return _finding(
+        return gc_finding(
             case,
             Verdict.FAIL,
             "manual_collect",
-            f"{_site(caller.site)} calls gc.collect() {three_digits(per_s)} times a second: "
+            f"{site_of_place(caller.site)} calls gc.collect() {three_digits(per_s)} times a second: "
             f"{percent_text(case.costs.manual_ratio)} of the time, {seconds_text(caller.p50_ms / 1e3)} each, "
             f"for {three_digits(freed)} objects",
             "Leave it out: the interpreter collects by itself when there is something to collect. "
             "Where memory must come down at a certain point, collect there, not per request.",
-            site=_site(caller.site),
+            site=site_of_place(caller.site),
             confidence=0.95,
             measured=case.costs.manual_ratio,
             limit=self.max_manual_ratio,
@@ -267,10 +256,10 @@ class GcTuning:
         payload = held >= self.most_held_bytes and garbage.bytes_per_s >= self.min_held_bytes_per_s
         sockets = descriptors >= 0.5 * min(case.descriptor_limit, 1024) and garbage.descriptors_per_s >= 1.0
         named = garbage.named
-        site = _site(next((kind.site for kind in named if kind.site), None))
+        site = site_of_place(next((kind.site for kind in named if kind.site), None))
         now = found.threshold
         if now >= self.high_threshold and (payload or sockets):
-            return _finding(
+            return gc_finding(
                 case,
                 Verdict.FAIL,
                 "gc_debt",
@@ -289,7 +278,7 @@ class GcTuning:
             holds = [f"{bytes_text(held)} of memory"] * payload + [
                 f"{count_text(descriptors)} open descriptors"
             ] * sockets
-            return _finding(
+            return gc_finding(
                 case,
                 Verdict.FAIL,
                 "refuse_raise",
@@ -312,7 +301,7 @@ class GcTuning:
         )
         if not worth_it or found.garbage_ratio < self.steady_garbage:
             return None
-        return _finding(
+        return gc_finding(
             case,
             Verdict.FAIL,
             "fix_cycles",
@@ -336,7 +325,7 @@ class GcTuning:
         found = case.model
         if case.flavour is not Flavour.GENERATIONAL or found is None:
             known = f"Python {case.python} has the {case.flavour} collector, for which no setting is recommended"
-            return _finding(
+            return gc_finding(
                 case, Verdict.UNDECIDED, "not_identifiable", f"{cost}; {known}", prove,
                 needs=("an experiment on the process itself",),
             )  # fmt: skip
@@ -357,7 +346,7 @@ class GcTuning:
                 more["alternative"] = prediction_json(other)
                 or_raise = f"Or try {other.setting}, which makes them rare instead of short. "
             if self._is_worth_it(case, prediction):
-                return _finding(
+                return gc_finding(
                     case,
                     Verdict.FAIL,
                     "freeze",
@@ -374,7 +363,7 @@ class GcTuning:
         if knee is not None:
             prediction = found.raised(knee)
             if self._is_worth_it(case, prediction):
-                return _finding(
+                return gc_finding(
                     case,
                     Verdict.FAIL,
                     "raise_threshold",
@@ -385,7 +374,7 @@ class GcTuning:
                     advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
                 )
-        return _finding(
+        return gc_finding(
             case,
             Verdict.UNDECIDED,
             "not_identifiable",
@@ -405,7 +394,7 @@ class GcTuning:
         requests = ""
         if met is not None and met.of == "requests":
             requests = f"; {percent_text(met.overlapped_ratio)} of the requests met one"
-        return _finding(
+        return gc_finding(
             case,
             Verdict.PASS,
             "no_change",
@@ -416,76 +405,11 @@ class GcTuning:
         )
 
 
-def _site(place: Place | None) -> Site | None:
-    """Return a place as findings hold it."""
-    return Site(place.function, place.file, place.line) if place else None
-
-
-def _change(effect: Effect, unit: str) -> str:
-    """Return a difference with its interval, such as "-1.2 ms (-2 to -0.4 ms)"."""
-    low, estimate, high = (
-        f"{value:+.1%}".replace("%", " %") if unit == "ratio" else f"{value:+.3g} {unit}"
-        for value in (effect.low, effect.estimate, effect.high)
-    )
-    return f"{estimate} ({low} to {high})"
-
-
 def _made_per_s(case: Case) -> float:
     """Return how many objects become garbage per second in a process that does not collect them."""
     if case.model is not None and case.model.live_per_s is not None and case.garbage.objects_per_s == 0:
         return case.model.live_per_s * case.garbage.share
     return max(case.garbage.objects_per_s, 0.0)
-
-
-def _finding(
-    case: Case,
-    verdict: Verdict,
-    class_: str,
-    title: str,
-    hint: str,
-    *,
-    measured: float | None = None,
-    limit: float | None = None,
-    unit: str = "ratio",
-    site: Site | None = None,
-    type_: str | None = None,
-    confidence: float | None = None,
-    garbage: bool = False,
-    advice: gc_advice.Advice | None = None,
-    prediction: Prediction | None = None,
-    needs: tuple[str, ...] = (),
-    more: Mapping[str, Any] | None = None,
-) -> Finding:
-    """Return a finding about a process, with the numbers behind it."""
-    evidence: Mapping[str, Any] = summary(case)
-    more = dict(more or {})
-    if garbage:
-        more["garbage"] = [kind_json(kind) for kind in case.garbage.kinds[:8]]
-    if advice is not None:
-        more["recommendation"] = advice.to_dict()
-    if prediction is not None:
-        more["predicted"] = prediction_json(prediction)
-    return Finding(
-        rule="gc_tuning",
-        verdict=verdict,
-        class_=class_,
-        title=title,
-        hint=hint,
-        measured=case.costs.ratio if measured is None else measured,
-        limit=GcTuning.max_ratio if limit is None else limit,
-        unit=unit,
-        confidence=confidence,
-        site=site,
-        type=type_,
-        pid=case.pid,
-        evidence={**evidence, **more},
-        needs=needs,
-    )
-
-
-def _undecided(pid: int | None, title: str, needs: tuple[str, ...]) -> Finding:
-    """Return that nothing can be said."""
-    return Finding("gc_tuning", Verdict.UNDECIDED, "not_identifiable", title, "Record again.", pid=pid, needs=needs)
 
 
 RULE = GcTuning()
