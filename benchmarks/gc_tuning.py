@@ -97,7 +97,8 @@ def proved(rows: list[dict[str, Any]], window_s: float, folder: Path) -> list[di
         for setting, trial in tried["settings"].items():
             measured = trial["effects"]["time_ratio"]
             base = trial["baseline"]["time_ratio"]
-            predicted = row["predicted"]["time_ratio"] - row["cost_ratio"]
+            # The same machine may be busier by now: what is predicted is the share that is saved.
+            predicted = base * (row["predicted"]["time_ratio"] / row["cost_ratio"] - 1)
             same = setting == row["predicted"]["setting"]
             found.append(
                 {"service": row["service"], "python": row["python"], "setting": setting, "before_ratio": base,

@@ -43,7 +43,7 @@ def gc_cost(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
     notes = []
     if costs.census_ratio:
         notes.append(
-            f"perfkit's own census collected by hand, too ({percent_text(costs.census_ratio)} of the time); "
+            f"perfkit collected by hand, too ({percent_text(costs.census_ratio)} of the time); "
             "that is not counted here."
         )
     if case.experiment is not None:
