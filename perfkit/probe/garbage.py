@@ -26,9 +26,29 @@ _MAX_KINDS = 40
 _MAX_SIZED = 4000
 _LARGE_HEAP = 400_000
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
-_CODES = ("__code__", "gi_code", "cr_code", "ag_code", "f_code")
-_WITH_CODE = frozenset({"function", "generator", "coroutine", "async_generator", "frame"})
 _GC_HEADER_BYTES = 16
+
+
+async def _coroutine() -> None:
+    """Only there for its type."""
+
+
+def _codes() -> dict[int, Any]:
+    """Return how to read the code of functions, frames and the like, by the id of their type: in C, never by name."""
+    frame = sys._getframe()
+    waiting = _coroutine()
+    waiting.close()
+    pairs = (
+        (type(_codes), "__code__"),
+        (type(frame), "f_code"),
+        (type(number for number in range(0)), "gi_code"),
+        (type(waiting), "cr_code"),
+    )
+    return {id(kind): type.__dict__["__dict__"].__get__(kind)[name].__get__ for kind, name in pairs}
+
+
+_FUNCTION = type(_codes)
+_CODES = _codes()
 
 
 class Recorder:
@@ -36,7 +56,7 @@ class Recorder:
 
     def __init__(self, probe: Any) -> None:
         self._probe = probe
-        self._places: dict[int, tuple[type, str, list[Any] | None, bool]] = {}
+        self._places: dict[int, tuple[type, str, list[Any] | None, Any]] = {}
         self._cpu_ns = 0
         self._longest_ns = 0
         self._looks = 0
@@ -122,14 +142,14 @@ class Recorder:
             kind = type(each)
             known = self._places.get(id(kind))
             if known is None:
-                known = self._places[id(kind)] = (kind, _type_name(kind), _constructor(kind), _has_descriptor(kind))
-            _, name, place, has_descriptor = known
-            code = _code_of(each) if kind.__name__ in _WITH_CODE else None
+                known = self._places[id(kind)] = (kind, _type_name(kind), _constructor(kind), _descriptor_base(kind))
+            _, name, place, base = known
+            code = _CODES[id(kind)](each) if id(kind) in _CODES else None
             row = sums.get((id(kind), id(code)))
             if row is None:
                 row = sums[id(kind), id(code)] = [name, place if code is None else _place(code), 0, 0, 0]
             row[2] += 1
-            row[4] += has_descriptor and _is_open(each)
+            row[4] += base is not None and _is_open(each, base)
             if left:
                 left -= 1
                 row[3] += _size_of(each) + _GC_HEADER_BYTES + payload.size_of(each)
@@ -166,12 +186,13 @@ class _Payload:
         total = 0
         held = gc.get_referents(holder)
         counts = list(map(sys.getrefcount, held))
+        here = Counter(map(id, held))
         for each, references in zip(held, counts):  # noqa: B905 - the probe runs on 3.10 too
             number = id(each)
-            if number in self._seen or isinstance(each, type) or gc.is_tracked(each):
+            if number in self._seen or gc.is_tracked(each):
                 continue
-            times = max(self._holders.get(number, 1), held.count(each) if len(held) < 3 else 1)
-            if references - self._offset > times:
+            # Every reference to it from the list here is ours.
+            if references - self._offset - (here[number] - 1) > max(self._holders.get(number, 1), here[number]):
                 continue
             self._seen.add(number)
             total += _size_of(each)
@@ -200,14 +221,24 @@ def _constructor(kind: type) -> list[Any] | None:
     for base in type.__dict__["__mro__"].__get__(kind):
         names = type.__dict__["__dict__"].__get__(base)
         for name in ("__init__", "__new__"):
-            code = getattr(getattr(names.get(name), "__func__", names.get(name)), "__code__", None)
-            if code is not None and not code.co_filename.startswith("<"):
+            code = _code_in(names.get(name))
+            if code is not None:
                 return _place(code, base)
         for value in names.values():
-            code = getattr(value, "__code__", None)
-            if first is None and code is not None and not code.co_filename.startswith("<"):
+            code = _code_in(value)
+            if first is None and code is not None:
                 first = [_type_name(base).rpartition(".")[2], code.co_filename, code.co_firstlineno]
     return first
+
+
+def _code_in(value: Any) -> Any:
+    """Return the code of what a class defines, if it is a function from a file; nothing of the target's is asked."""
+    if type(value) in (staticmethod, classmethod):
+        value = value.__func__
+    if type(value) is not _FUNCTION:
+        return None
+    code = value.__code__
+    return None if code.co_filename.startswith("<") else code
 
 
 def _place(code: Any, owner: type | None = None) -> list[Any]:
@@ -216,11 +247,6 @@ def _place(code: Any, owner: type | None = None) -> list[Any]:
     if name is None:
         name = code.co_name if owner is None else f"{type.__dict__['__qualname__'].__get__(owner)}.{code.co_name}"
     return [name, code.co_filename, code.co_firstlineno]
-
-
-def _code_of(each: Any) -> Any:
-    """Return the code that a function, a frame or a generator runs."""
-    return next((code for name in _CODES if (code := getattr(each, name, None)) is not None), None)
 
 
 def _size_of(each: Any) -> int:
@@ -237,23 +263,20 @@ def _size_of(each: Any) -> int:
     return 0
 
 
-def _has_descriptor(kind: type) -> bool:
-    """Whether objects of a type own a descriptor: sockets and files."""
-    bases = type.__dict__["__mro__"].__get__(kind)
-    return any(base.__name__ == "socket" and base.__module__ == "_socket" for base in bases) or any(
-        base.__name__ == "FileIO" for base in bases
-    )
+def _descriptor_base(kind: type) -> Any:
+    """Return the type in C whose objects own a descriptor, which a class derives from; None: it does not."""
+    for base in type.__dict__["__mro__"].__get__(kind):
+        if _type_name(base) in ("_socket.socket", "_io.FileIO"):
+            return base
+    return None
 
 
-def _is_open(each: Any) -> bool:
+def _is_open(each: Any, base: Any) -> bool:
     """Whether a socket or a file is open; asked of the type in C, whatever a class overrides."""
-    for base in type.__dict__["__mro__"].__get__(type(each)):
-        if base.__name__ == "FileIO" or (base.__name__ == "socket" and base.__module__ == "_socket"):
-            try:
-                return int(base.fileno(each)) >= 0
-            except ValueError:  # closed
-                return False
-    return False
+    try:
+        return int(base.fileno(each)) >= 0
+    except ValueError:  # closed
+        return False
 
 
 def _descriptor_limit() -> int | None:

@@ -183,3 +183,54 @@ def test_finalizers_of_the_program_do_not_run() -> None:
     assert ran == []
     gc.collect()
     assert len(ran) == 100
+
+
+def test_no_code_of_the_program_runs_however_it_defends_itself() -> None:
+    ran: list[str] = []
+
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            ran.append(f"getattr {name}")
+            raise AttributeError(name)
+
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            ran.append(f"metaclass {name}")
+            return super().__getattribute__(name)
+
+        def __eq__(cls, other: object) -> bool:
+            ran.append("metaclass eq")
+            return cls is other
+
+        def __hash__(cls) -> int:
+            ran.append("metaclass hash")
+            return 1
+
+    class Touchy(metaclass=Meta):
+        lazy = Lazy()
+
+        def __getattr__(self, name: str) -> Any:
+            ran.append(f"instance {name}")
+            raise AttributeError(name)
+
+        def __eq__(self, other: object) -> bool:
+            ran.append("eq")
+            return self is other
+
+        def __hash__(self) -> int:
+            ran.append("hash")
+            return 1
+
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            ran.append("class")
+            return int
+
+    for _ in range(120):
+        touchy = Touchy()
+        touchy.me = [touchy, Lazy()]  # type: ignore[attr-defined]
+    del touchy
+    ran.clear()
+    found = look()
+    assert ran == []
+    assert sum(kind[2] for kind in found if kind[0].endswith("Touchy")) == 120
