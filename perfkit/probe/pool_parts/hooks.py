@@ -21,6 +21,7 @@ _TOOLS = (4, 3, 2, 5)
 """Numbers that sys.monitoring gives to tools, those that are nobody's by convention first."""
 _NAME = "perfkit pools"
 _MAX_UNWINDS_PER_S = 20_000
+_FIRST = (0,)
 
 
 class Hook:
@@ -187,10 +188,13 @@ class Wrapping:
         if not self.active:
             return None
         try:
-            values = [
-                args[place] if 0 <= place < len(args) else named.get(name)
-                for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
-            ]
+            if hook.places == _FIRST and args:
+                values = [args[0]]
+            else:
+                values = [
+                    args[place] if 0 <= place < len(args) else named.get(name)
+                    for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
+                ]
             return hook.begin(values, sys._getframe(2))
         except Exception as error:  # noqa: BLE001 - as above
             self._account(error)
@@ -221,6 +225,10 @@ class Wrapping:
             end(hook.end, token, value)
             return value
 
+        def begins(*args: Any, **named: Any) -> Any:
+            begin(hook, args, named)
+            return original(*args, **named)
+
         def runs(*args: Any, **named: Any) -> Any:
             token = begin(hook, args, named)
             try:
@@ -232,6 +240,8 @@ class Wrapping:
             return value
 
         wrapper: Any = waits if code.co_flags & _ASYNC else runs
+        if hook.end is None and hook.failed is None:
+            wrapper = begins
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(wrapper, name, getattr(original, name))
         wrapper.__dict__.update(original.__dict__)

@@ -17,15 +17,14 @@ async def ghosts(client):
         return await client.get(f"{URL}/?latency_ms=20")  # HERE: ghosts
 
     while True:
-        for _ in range(3):
-            task = asyncio.create_task(request())
-            await asyncio.sleep(0)
+        others = [asyncio.create_task(client.get(f"{URL}/?latency_ms=400")) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        tasks = [asyncio.create_task(request()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for task in tasks:
             task.cancel()
-        try:
-            await client.get(f"{URL}/")
-        except httpx.PoolTimeout:
-            pass
-        await asyncio.sleep(0.4)
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.6)
 
 
 async def unread_stream(client):
