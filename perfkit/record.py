@@ -26,7 +26,7 @@ def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -
     output = settings.output or default_output(target.program)
     _fetch(target, settings, progress)
     plan = plan_for(target, settings)
-    with _writing(output) as writer:
+    with writing(output) as writer:
         recorder = Recorder(writer, settings, progress)
         recorder.add(plan)
         recorder.run()
@@ -46,7 +46,7 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
 
     progress = progress or Silent()
     program = Path(command[0]).name
-    with _writing(settings.output or default_output(program)) as writer:
+    with writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
         with launch(command) as (_, session):
             _fetch(session.target, settings, progress)
@@ -72,7 +72,7 @@ def record_scenario(name: str, settings: Settings, progress: Progress | None = N
     output = settings.output or Path("profiles") / scenario.name
     options = {**scenario.record.options, **settings.options}
     settings = replace(settings, duration_s=duration_s, collect=collect, options=options)
-    with _writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
+    with writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
         progress.say(f"proxy is process {running.proxy_pid}, port {running.proxy_port}; starting the load")
         recorder = Recorder(writer, settings, progress, scenario=scenario.to_dict())
         running.start_load(writer.raw("load"), duration_s + scenario.record.warmup_s + 30.0)
@@ -102,7 +102,7 @@ def _fetch(target: Target, settings: Settings, progress: Progress) -> None:
 
 
 @contextmanager
-def _writing(output: Path) -> Iterator[ProfileWriter]:
+def writing(output: Path) -> Iterator[ProfileWriter]:
     """Yield a writer for a new folder; a folder in which nothing was recorded is removed again."""
     existed = output.exists()
     writer = ProfileWriter.create(output)

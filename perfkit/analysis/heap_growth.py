@@ -61,11 +61,16 @@ class HeapGrowth:
 
     `bytes` is by how much Python's objects grew, `garbage_bytes` the part of it that waits for the
     collector, `piles` where it piles up, most bytes first. Modules that were imported in between
-    are not in it: `imported_bytes` is their size.
+    are not in it: `imported_bytes` is their size. `classes` are the classes of paths in both, of
+    which each has `added_objects` and `added_bytes` more than before, and `objects` now.
     """
 
     before: HeapGraph
     after: HeapGraph
+    classes: PathClasses
+    objects: Ints
+    added_objects: Ints
+    added_bytes: Ints
     bytes: int
     garbage_bytes: int
     imported_bytes: int
@@ -111,6 +116,10 @@ def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
     return HeapGrowth(
         before=before,
         after=after,
+        classes=classes,
+        objects=objects_after,
+        added_objects=growth.objects,
+        added_bytes=growth.bytes,
         bytes=total,
         garbage_bytes=garbage,
         imported_bytes=imported_bytes,

@@ -114,6 +114,12 @@ def _same(before: dict[str, Any], row: dict[str, Any], *, unread: bool) -> bool:
     return before["state"] == row["state"] and (not unread or bool(before["recv_q_bytes"]) == bool(row["recv_q_bytes"]))
 
 
+def reading_moments(profile: Profile, pid: int) -> list[float]:
+    """Return when sockets were read, in seconds, as far as rows tell: a reading without any change leaves none."""
+    times = {row["at_ns"] for table in ("sockets", "socket_counters") for row in rows_of(profile, table, pid)}
+    return [at_ns / 1e9 for at_ns in sorted(times)]
+
+
 def most_at_once(found: list[Spell], longer_than_s: float) -> tuple[int, float]:
     """Return `(most spells at one time that had lasted so long by then, when)`; `(0, 0.0)` when there are none."""
     steps = sorted(
