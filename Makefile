@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
 
-.PHONY: demo test lint check bench bench-leaks bench-pools samples sample_runs clean
+.PHONY: demo test lint check bench bench-gc bench-leaks bench-pools samples sample_runs picture clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -56,6 +56,10 @@ bench-pools: $(VENV)/ready
 bench-leaks: $(VENV)/ready
 	$(BIN)/python -m benchmarks.leaks $(LEAKS)
 
+# The right answers about the garbage collector, predicted and measured effects, and false alarms: about 25 minutes.
+bench-gc: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gc_tuning --experiments --noise 10
+
 # Committed recordings and the reports over them. Record on a quiet machine.
 samples: $(VENV)/ready
 	set -e; for name in $(SAMPLES); do \
@@ -63,7 +67,7 @@ samples: $(VENV)/ready
 	    $(BIN)/perfkit record --scenario $$name -o profiles/$$name; \
 	done
 	PERFKIT_GOLDEN=write $(BIN)/python -m pytest -q tests/golden
-	$(MAKE) sample_runs
+	$(MAKE) sample_runs picture
 
 sample_runs: $(VENV)/ready
 	set -e; for name in $(SAMPLES); do for notebook in $(basename $(notdir $(wildcard notebooks/*.ipynb))); do \
@@ -71,6 +75,11 @@ sample_runs: $(VENV)/ready
 	    $(BIN)/perfkit check profiles/$$name --json >$$run/findings.json || test $$? -eq 1; \
 	    $(BIN)/perfkit report profiles/$$name --notebook $$notebook -o $$run/report.html --quiet; \
 	done; done
+
+# The picture in the README: the verdict and the drawn path of one report.
+PICTURE := sample_runs/leak_root_cause--heap_leak_sessions/report
+picture: $(VENV)/ready
+	$(BIN)/python -m tests.browser.picture $(PICTURE).html $(PICTURE).png
 
 clean:
 	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache

@@ -53,14 +53,18 @@ def make_profile(
     ledger: Iterable[Row] = (),
     census: Iterable[Row] = (),
     containers: Iterable[Row] = (),
+    snapshots: Iterable[Row] = (),
     objects: Iterable[Row] = (),
     references: Iterable[Row] = (),
     cpu: Iterable[Row] = (),
     process: Iterable[Row] = (),
     requests: Iterable[Row] = (),
+    gc_pauses: Iterable[Row] = (),
+    gc_counts: Iterable[Row] = (),
+    garbage: Iterable[Row] = (),
+    lag: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
-    gc_pauses: Iterable[Row] = (),
     pool_events: Iterable[Row] = (),
     pool_states: Iterable[Row] = (),
     pool_holders: Iterable[Row] = (),
@@ -77,14 +81,18 @@ def make_profile(
         "memory_ledger": ledger,
         "object_census": census,
         "container_sizes": containers,
+        "heap_snapshots": snapshots,
         "heap_objects": objects,
         "heap_references": references,
         "cpu_samples": cpu,
         "process_stats": process,
         "requests": requests,
+        "gc_pauses": gc_pauses,
+        "gc_counts": gc_counts,
+        "garbage": garbage,
+        "loop_lag": lag,
         "events": events,
         "settings": settings,
-        "gc_pauses": gc_pauses,
         "pool_events": pool_events,
         "pool_states": pool_states,
         "pool_holders": pool_holders,
@@ -130,6 +138,13 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "cpu": cpu_rows(seconds),
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
+        "gc_pauses": gc_pause_rows(seconds),
+        "gc_counts": [
+            {"at_ns": at * SECOND_NS // 4, "count0": at * 83 % 700, "count1": at % 11, "count2": 3}
+            for at in range(4 * seconds)
+        ],
+        "garbage": garbage_rows(seconds),
+        "settings": setting_rows(),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
         **pool_rows(seconds),
         "quality": quality_rows(seconds),
@@ -278,7 +293,7 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
         if held_by is not None:
             references.append({"rung": rung, "from_id": held_by, "to_id": number, "label": label or None})
 
-    for rung, at_s in enumerate((seconds / 10, seconds)):
+    for rung, at_s in enumerate((seconds // 10, seconds)):
         sessions = range(sessions_alive(at_s, None))
         alive = sessions[-sessions_alive(at_s, session_lifetime_s) :]
         add(rung, 1, "builtins.module", 80, None, root="module", name="app.sessions")
@@ -292,7 +307,47 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
             add(rung, number + 2, "builtins.str", 61, number + 1, ".user")
             add(rung, number + 3, "builtins.bytearray", 1_024, number + 1, ".data")
     references.sort(key=lambda row: (row["rung"], row["from_id"]))
-    return {"objects": objects, "references": references}
+    snapshots = [
+        {
+            "rung": rung,
+            "at_ns": at_s * SECOND_NS,
+            "mode": "copy",
+            "objects": sum(row["rung"] == rung for row in objects),
+            "references": sum(row["rung"] == rung for row in references),
+            "size_bytes": sum(row["size_bytes"] for row in objects if row["rung"] == rung),
+            "stopped_ns": 2_000_000,
+        }
+        for rung, at_s in enumerate((seconds // 10, seconds))
+    ]
+    return {"snapshots": snapshots, "objects": objects, "references": references}
+
+
+def with_sockets(seconds: int) -> dict[str, Any]:
+    """Return arguments for `make_profile`: four connections, one closed by its peer, and twenty short ones."""
+    states: list[Row] = []
+    events: list[Row] = []
+    kept = [(number, 0.0, None, 40 * number) for number in range(1, 5)]
+    short = [(number, seconds * number / 30, seconds * number / 30 + 0.4, 1) for number in range(5, 25)]
+    for cookie, born_s, died_s, exchanges in [*kept, *short]:
+        ends = {"cookie": cookie, "local": f"10.0.0.2:{40_000 + cookie}", "peer": "10.0.0.7:80", "role": "upstream"}
+        counts = {"sent_bytes": 90 * exchanges, "received_bytes": 700 * exchanges}
+        counts |= {"segments_out": exchanges, "segments_in": exchanges}
+        ages = {"last_sent_ns": 3_000_000, "last_received_ns": 2_000_000, "inode": 100 + cookie}
+        shared = ends | counts | ages | {"recv_q_bytes": 0, "send_q_bytes": 0}
+        at_ns = int(born_s * SECOND_NS)
+        states.append(shared | {"at_ns": at_ns, "state": "established"})
+        if cookie == 4:
+            states.append(shared | {"at_ns": seconds * SECOND_NS // 2, "state": "close_wait"})
+        event = {"at_ns": at_ns, "earliest_ns": at_ns, "seen_by": "dump", "owner": "descriptor"}
+        events.append(ends | event | {"event": "birth" if died_s else "found"})
+        if died_s:
+            death = {"at_ns": int(died_s * SECOND_NS), "earliest_ns": int(died_s * SECOND_NS), "closer": "local"}
+            events.append(ends | counts | event | death | {"event": "death", "idle_ns": 1_000_000})
+    quality = {"collector": "sockets", "from_ns": 0, "until_ns": seconds * SECOND_NS, "taken": seconds * 10, "lost": 0}
+    return {
+        "others": {"sockets": states, "socket_events": events},
+        "quality": [*quality_rows(seconds), quality],
+    }
 
 
 def cpu_rows(seconds: int, per_s: int = 50, seed: int = 7) -> list[Row]:
@@ -353,6 +408,47 @@ def request_rows(seconds: int, per_s: int = 20, seed: int = 11, error_every: int
     return rows
 
 
+TIDY: Stack = (*MAIN, ("tidy", "/srv/app/server.py", 93))
+SPAN: Stack = (("Span.__init__", "/srv/app/trace.py", 14),)
+
+
+def gc_pause_rows(seconds: int) -> list[Row]:
+    """Return a young collection twice a second, each eleventh of the middle generation, and one by hand."""
+    rows: list[Row] = [
+        pause(number * SECOND_NS // 2, 0.3 if number % 11 else 1.2, generation=int(not number % 11), collected=40)
+        for number in range(1, 2 * seconds)
+    ]
+    return [*rows, pause(seconds * SECOND_NS // 3 + 1, 9.0, generation=2, manual=True, collected=12, stack=TIDY)]
+
+
+def pause(at_ns: int, took_ms: float, *, generation: int = 0, manual: bool = False, **more: Any) -> Row:
+    """Return one collection; it frees nothing unless told."""
+    took_ns = int(took_ms * 1e6)
+    return {
+        "start_ns": at_ns, "pause_ns": took_ns, "cpu_ns": took_ns, "generation": generation, "collected": 0,
+        "uncollectable": 0, "manual": manual, "os_tid": 1, **more,
+    }  # fmt: skip
+
+
+def garbage_rows(seconds: int) -> list[Row]:
+    """Return what a look every five seconds finds: few spans in cycles."""
+    look = {"generation": 0, "examined": 500}
+    return [
+        {"at_ns": at * SECOND_NS, **look, **kind}
+        for at in range(1, seconds, 5)
+        for kind in (
+            {"type": "app.trace.Span", "objects": 8, "size_bytes": 900, "descriptors": 0, "stack": SPAN},
+            {"type": "builtins.list", "objects": 8, "size_bytes": 700, "descriptors": 0},
+        )
+    ]
+
+
+def setting_rows(thresholds: tuple[int, int, int] = (700, 10, 10), *, enabled: bool = True) -> list[Row]:
+    """Return the collector's settings as they are read at the start."""
+    values = {"gc.enabled": enabled, "gc.thresholds": list(thresholds), "gc.frozen_objects": 0}
+    return [{"at_ns": 0, "name": name, "value": json.dumps(value)} for name, value in values.items()]
+
+
 def pool_rows(seconds: int, per_s: int = 10) -> dict[str, list[Row]]:
     """Return a pool of ten connections with ten short uses per second, and a young collection each second."""
     shared = {"pool": "sqlalchemy QueuePool", "stack": LOGIN}
@@ -397,6 +493,7 @@ def quality_rows(seconds: int) -> list[Row]:
         | {"collector": "memray_heap", "expected": None, "taken": seconds * 480, "lost": 0, "stopped_ns": 9_000_000},
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
+        shared | {"collector": "gc_pauses", "expected": 2 * seconds, "taken": 2 * seconds, "lost": 0, "cost_ns": 9_000},
         shared | {"collector": "pool_events", "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]

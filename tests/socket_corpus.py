@@ -73,7 +73,7 @@ def recorded(folder: Path, duration_s: float, cases: Sequence[Case] = CASES) -> 
             output=folder,
             duration_s=duration_s,
             collect=("sockets",),
-            options={"sockets": {"max_share": 0.1, "owners_every_s": 4.0}},
+            options={"sockets": {"max_share": 0.3, "owners_every_s": 4.0}},
         )
         writer = stack.enter_context(_closing(ProfileWriter.create(folder)))
         recorder = Recorder(writer, settings, Silent())

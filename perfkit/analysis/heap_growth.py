@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.path_classes import PathClasses, classify_all, counts
+from perfkit.analysis.path_classes import PathClasses, classify_all, counts, totals
 from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
@@ -61,15 +61,22 @@ class HeapGrowth:
 
     `bytes` is by how much Python's objects grew, `garbage_bytes` the part of it that waits for the
     collector, `piles` where it piles up, most bytes first. Modules that were imported in between
-    are not in it: `imported_bytes` is their size.
+    are not in it: `imported_bytes` is their size. `classes` are the classes of paths in both, of
+    which each has `added_objects` and `added_bytes` more than before, and `objects` now.
     """
 
     before: HeapGraph
     after: HeapGraph
+    classes: PathClasses
+    objects: Ints
+    added_objects: Ints
+    added_bytes: Ints
     bytes: int
     garbage_bytes: int
     imported_bytes: int
     piles: tuple[Pile, ...]
+    is_whole: bool = True
+    """Whether both are of one moment each: else what is held and by whom may not fit together."""
 
 
 def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
@@ -80,37 +87,59 @@ def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
     doi:10.1145/3192366.3192376)
     """
     classes, (groups_before, groups_after) = classify_all((before, after))
-    objects_before, bytes_before = counts(classes, groups_before, before)
-    objects_after, bytes_after = counts(classes, groups_after, after)
-    # Classes of the later snapshot only were numbered after the earlier one was counted.
+    stayed_before, stayed_after = _stayed(before, after)
+    is_gone, is_new = np.ones(len(before), bool), np.ones(len(after), bool)
+    is_gone[stayed_before] = is_new[stayed_after] = False
+    # What is there in both and only reached in another way did not come or go.
+    objects_gone, bytes_gone = counts(classes, groups_before, before, is_gone)
+    objects_new, bytes_new = counts(classes, groups_after, after, is_new)
+    larger = np.zeros(len(after), np.int64)
+    larger[stayed_after] = after.size_bytes[stayed_after] - before.size_bytes[stayed_before]
+    objects_after, _bytes = counts(classes, groups_after, after)
+    bytes_more = bytes_new - bytes_gone + totals(classes, groups_after, after, larger)
     growth = _Growth(
         classes=classes,
-        objects=objects_after - objects_before,
-        objects_before=objects_before,
-        bytes=bytes_after - bytes_before,
-        behind=classes.sums(bytes_after - bytes_before),
+        objects=objects_new - objects_gone,
+        objects_before=objects_after - objects_new + objects_gone,
+        bytes=bytes_more,
+        behind=classes.sums(bytes_more),
         below=classes.children(),
     )
     roots = [number for number, parent in enumerate(classes.parent) if parent < 0]
     roots = [each for each in roots if not classes.label[each].startswith("perfkit")]
-    imported = {each for each in roots if not objects_before[each] and classes.type[each] == "builtins.module"}
+    imported = {each for each in roots if not growth.objects_before[each] and classes.type[each] == "builtins.module"}
     imported_bytes = sum(int(growth.behind[each]) for each in imported)
     roots = [each for each in roots if each not in imported]
     total = sum(int(growth.behind[each]) for each in roots)
     garbage = sum(int(growth.behind[each]) for each in roots if classes.label[each].startswith("garbage"))
     least = max(SHARE * max(total, 0), 1.0)
     found = [place for root in roots if growth.behind[root] >= least for place in growth.places(root, least)]
-    ids_before = before.object_id
-    is_new = ~np.isin(after.object_id, ids_before, assume_unique=True)
     piles = [_pile(growth, place, after, groups_after, is_new, total) for place in found]
     return HeapGrowth(
         before=before,
         after=after,
+        classes=classes,
+        objects=objects_after,
+        added_objects=growth.objects,
+        added_bytes=growth.bytes,
         bytes=total,
         garbage_bytes=garbage,
         imported_bytes=imported_bytes,
         piles=tuple(sorted((pile for pile in piles if pile is not None), key=lambda pile: (-pile.bytes, pile.steps))),
     )
+
+
+def _stayed(before: HeapGraph, after: HeapGraph) -> tuple[Ints, Ints]:
+    """Return the objects that are in both snapshots, by their places in the earlier and in the later one.
+
+    They have the same address and type; of an object that took the place of another of its kind
+    this cannot be told, and makes no difference.
+    """
+    _ids, then, now = np.intersect1d(before.object_id, after.object_id, assume_unique=True, return_indices=True)
+    number = {name: index for index, name in enumerate(before.types)}
+    kind = np.array([number.get(name, -1) for name in after.types] or [-1])[after.type_of[now]]
+    same = kind == before.type_of[then]
+    return then[same], now[same]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +249,12 @@ def _between(path: str, recorded_unix_ns: int, pid: int) -> tuple[HeapGrowth, fl
     before, after = (HeapGraph.of(profile, pid, int(each["rung"])) for each in (first, last))
     if before is None or after is None or last["at_ns"] <= first["at_ns"]:
         return None
-    return heap_growth(before, after), first["at_ns"] / 1e9, last["at_ns"] / 1e9
+    grown = heap_growth(before, after)
+    if {first["mode"], last["mode"]} != {"copy"}:
+        # An object that was not met, or met before what holds it, looks like one that nobody holds.
+        held = tuple(pile for pile in grown.piles if pile.kind not in ("native", "garbage"))
+        grown = replace(grown, is_whole=False, piles=held)
+    return grown, first["at_ns"] / 1e9, last["at_ns"] / 1e9
 
 
 def between(profile: Profile, pid: int) -> tuple[HeapGrowth, float, float] | None:

@@ -2,7 +2,8 @@
 
 A connection's *exchanges* are the smaller of its segments with data in either direction: for small
 requests and answers the number of requests, otherwise an upper bound of it, so that churn is
-never made out of large bodies.
+never made out of large bodies. Its *turns* are the segments of a direction in which they are
+so small on average that no message can have been cut into several: at least so many messages.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ from perfkit.profile import Profile
 
 TIME_WAIT_S = 60.0
 """How long Linux keeps the port of the side that closed first. Source: TCP_TIMEWAIT_LEN in include/net/tcp.h"""
+_CUT_BYTES = 700
+"""A message cut into segments of 1,448 bytes, which an Ethernet frame takes, fills them to 725 on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Connection:
     """One TCP connection of the process; times in seconds into the recording.
 
     `born_s` None: it is older than the recording. `died_s` None: it outlived it. `exchanges` and
-    the bytes are those within the recording. `idle_s` is the time from its last data to its death.
+    the bytes are those within the recording. `idle_s` is the time from its last data to its death. A birth
+    that no event told lies within `born_within_s` around `born_s`.
     """
 
     cookie: int
@@ -36,7 +40,9 @@ class Connection:
     exchanges: int | None = None
     sent_bytes: int | None = None
     received_bytes: int | None = None
+    turns: int | None = None
     owner: str = "descriptor"
+    born_within_s: float = 0.0
 
     @property
     def age_s(self) -> float | None:
@@ -72,7 +78,7 @@ def socket_window(profile: Profile, pid: int) -> Window | None:
         return None
     row = rows.iloc[0]
     note = row["note"] if isinstance(row["note"], str) else None
-    return Window(row["from_ns"] / 1e9, row["until_ns"] / 1e9, note)
+    return Window(int(row["from_ns"]) / 1e9, int(row["until_ns"]) / 1e9, note)
 
 
 def connections(profile: Profile, pid: int) -> list[Connection]:
@@ -104,10 +110,9 @@ def connections(profile: Profile, pid: int) -> list[Connection]:
                 None if death is None else _middle_s(death),
                 None if death is None else death["closer"],
                 None if death is None or death["idle_ns"] is None else death["idle_ns"] / 1e9,
-                _smaller(_grown(before, after, "segments_out"), _grown(before, after, "segments_in")),
-                _grown(before, after, "sent_bytes"),
-                _grown(before, after, "received_bytes"),
+                *_use(before, after),
                 start["owner"],
+                (start["at_ns"] - start["earliest_ns"]) / 1e9,
             )
         )
     return found
@@ -118,8 +123,8 @@ class Churn:
     """What became of the connections to one peer.
 
     `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
-    share of tenths of the recording in which at least one was opened. `single` is what the
-    least used tenth carried, `reused` how many carried three exchanges more than that.
+    share of tenths of the recording in which at least one was opened. `single` are the turns of the
+    least used tenth, `reused` counts those with two turns more than that.
     """
 
     peer: str
@@ -143,19 +148,15 @@ class Churn:
 
 def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> list[Churn]:
     """Return the churn of upstream connections per peer, the busiest first."""
-    by_peer: dict[str, list[Connection]] = {}
-    for each in found:
-        if each.role == "upstream":
-            by_peer.setdefault(each.peer, []).append(each)
     step_s = max(window.length_s, 1e-9) / bins
     answers = []
-    for peer, all_of_it in by_peer.items():
+    for peer, all_of_it in _upstream(found).items():
         # Births of the first tenth may be a pool that warms up; those after it have to go on.
         born = [c for c in all_of_it if c.born_s is not None and c.born_s >= window.from_s + step_s]
         busy = {int((c.born_s - window.from_s) / step_s) for c in born if c.born_s is not None}
         ended = [c for c in born if c.died_s is not None]
         ages = [c.age_s for c in ended if c.age_s is not None]
-        carried = sorted(c.exchanges for c in ended if c.exchanges is not None)
+        carried = sorted(c.turns for c in ended if c.turns is not None)
         single = carried[len(carried) // 10] if carried else 0
         sizes = [
             c.sent_bytes + c.received_bytes for c in ended if c.sent_bytes is not None and c.received_bytes is not None
@@ -170,7 +171,7 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
                 len(busy) / (bins - 1),
                 sum(c.exchanges or 0 for c in counted),
                 single,
-                sum(1 for c in counted if c.exchanges is not None and c.exchanges >= single + 3),
+                sum(1 for c in counted if c.turns is not None and c.turns >= single + 2),
                 sum(1 for c in ended if c.closer == "local"),
                 sum(1 for c in ended if c.closer == "peer"),
                 median(ages) if ages else None,
@@ -186,7 +187,8 @@ class Cohort:
     """Connections to one peer that died together.
 
     `ages_s` holds the ages that are known. `spread_ratio` is their standard deviation over their
-    mean, None: fewer than three are known. `together_ratio` is the share of the connections that were
+    mean, None: fewer than three are known. A birth that readings did not date is put to the death of the cohort before,
+    if it can have been then. `together_ratio` is the share of the connections that were
     opened at the time of the cohort's that died with it. `replaced` counts connections opened right after.
     """
 
@@ -211,27 +213,25 @@ def cohorts(
         gap_s: longest time from the first death of a cohort to its last.
         after_s: how soon after it a birth counts as a replacement.
     """
-    by_peer: dict[str, list[Connection]] = {}
-    for each in found:
-        if each.role == "upstream":
-            by_peer.setdefault(each.peer, []).append(each)
     answers = []
-    for peer, all_of_it in by_peer.items():
-        births = [c.born_s for c in all_of_it if c.born_s is not None]
-        dead = sorted((c for c in all_of_it if c.died_s is not None), key=lambda c: c.died_s or 0.0)
+    for peer, all_of_it in _upstream(found).items():
+        dead = sorted((c for c in all_of_it if c.died_s is not None), key=_died)
         groups: list[list[Connection]] = []
         for each in dead:
             if groups and _died(each) - _died(groups[-1][0]) <= gap_s:
                 groups[-1].append(each)
             else:
                 groups.append([each])
-        for group in groups:
-            if len(group) < smallest:
-                continue
+        before_s: float | None = None
+        for group in (group for group in groups if len(group) >= smallest):
             first_s, last_s = _died(group[0]), _died(group[-1])
-            ages = tuple(c.age_s for c in group if c.age_s is not None)
-            idle = [c.idle_s / c.age_s for c in group if c.idle_s is not None and c.age_s]
+            births = [born_s for c in all_of_it if (born_s := _born(c, before_s)) is not None]
+            born = [born_s for c in group if (born_s := _born(c, before_s)) is not None]
+            aged = [(c, _died(c) - born_s) for c in group if (born_s := _born(c, before_s)) is not None]
+            ages = tuple(age_s for _, age_s in aged)
+            idle = [c.idle_s / age_s for c, age_s in aged if c.idle_s is not None and age_s]
             mean = sum(ages) / len(ages) if ages else 0.0
+            together = sum(1 for born_s in births if born and min(born) <= born_s <= max(born))
             answers.append(
                 Cohort(
                     peer,
@@ -240,11 +240,35 @@ def cohorts(
                     ages,
                     pstdev(ages) / mean if len(ages) >= 3 and mean else None,
                     median(idle) if idle else None,
-                    len(ages) / max(sum(1 for born_s in births if _is_among(born_s, group)), 1),
-                    sum(1 for born_s in births if first_s - 0.1 <= born_s <= last_s + after_s),
+                    len(ages) / max(together, 1),
+                    sum(1 for c in all_of_it if _may_be_born(c, first_s - 0.1, last_s + after_s)),
                 )
             )
+            before_s = last_s
     return sorted(answers, key=lambda cohort: (cohort.at_s, cohort.peer))
+
+
+def _born(each: Connection, before_s: float | None) -> float | None:
+    """Return when a connection was born; when an earlier cohort died, if that is as likely as anything else."""
+    if each.born_s is None or before_s is None or each.born_within_s == 0.0:
+        return each.born_s
+    return before_s if abs(each.born_s - before_s) <= each.born_within_s / 2 else each.born_s
+
+
+def _may_be_born(each: Connection, from_s: float, until_s: float) -> bool:
+    """Whether a birth can lie in an interval."""
+    if each.born_s is None:
+        return False
+    return each.born_s - each.born_within_s / 2 <= until_s and each.born_s + each.born_within_s / 2 >= from_s
+
+
+def _upstream(found: Iterable[Connection]) -> dict[str, list[Connection]]:
+    """Return the upstream connections by peer."""
+    by_peer: dict[str, list[Connection]] = {}
+    for each in found:
+        if each.role == "upstream":
+            by_peer.setdefault(each.peer, []).append(each)
+    return by_peer
 
 
 def coverage(profile: Profile, pid: int) -> tuple[int, int] | None:
@@ -296,12 +320,6 @@ def _died(each: Connection) -> float:
     return each.died_s
 
 
-def _is_among(born_s: float, group: list[Connection]) -> bool:
-    """Whether a birth falls into the time in which those of a group were born."""
-    known = [each.born_s for each in group if each.born_s is not None]
-    return bool(known) and min(known) <= born_s <= max(known)
-
-
 def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | None:
     """Return how much a counter has risen; None where it is not known."""
     if after.get(name) is None:
@@ -309,9 +327,15 @@ def _grown(before: dict[str, Any], after: dict[str, Any], name: str) -> int | No
     return max(0, int(after[name]) - int(before.get(name) or 0))
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
-    """Return the smaller of two counts, None where one is not known."""
-    return None if one is None or other is None else min(one, other)
+def _use(before: dict[str, Any], after: dict[str, Any]) -> tuple[int | None, int | None, int | None, int | None]:
+    """Return the exchanges, bytes sent, bytes received and turns of a connection; None: not known."""
+    sent, received, out, into = (
+        _grown(before, after, name) for name in ("sent_bytes", "received_bytes", "segments_out", "segments_in")
+    )
+    if sent is None or received is None or out is None or into is None:
+        return None, sent, received, None
+    whole = [count for size, count in ((sent, out), (received, into)) if size < _CUT_BYTES * max(count, 1)]
+    return min(out, into), sent, received, min(whole, default=None)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

@@ -1,6 +1,7 @@
 """How long sockets stayed in a state: spells of CLOSE_WAIT, and data that nobody reads."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from perfkit.analysis.socket_lifetimes import rows_of
@@ -27,7 +28,9 @@ class Spell:
     open_end: bool
     sent: bool
     received: bool
+    sends: int
     lowest_unread_bytes: int
+    highest_unread_bytes: int
     rows: int
     waited_rows: int
     silent_s: float | None
@@ -100,7 +103,9 @@ def _spell(group: list[dict[str, Any]], stop_s: float, *, open_start: bool, open
         open_end,
         (last["sent_bytes"] or 0) > (first["sent_bytes"] or 0),
         (last["received_bytes"] or 0) > (first["received_bytes"] or 0),
+        sum(1 for before, row in pairwise(group) if (row["sent_bytes"] or 0) > (before["sent_bytes"] or 0)),
         min(row["recv_q_bytes"] for row in group),
+        max(row["recv_q_bytes"] for row in group),
         len(group),
         sum(1 for row in group if (row["last_received_ns"] or 0) >= waited_s * 1e9),
         silent_s,
@@ -112,6 +117,12 @@ def _spell(group: list[dict[str, Any]], stop_s: float, *, open_start: bool, open
 def _same(before: dict[str, Any], row: dict[str, Any], *, unread: bool) -> bool:
     """Whether two rows belong to one spell."""
     return before["state"] == row["state"] and (not unread or bool(before["recv_q_bytes"]) == bool(row["recv_q_bytes"]))
+
+
+def reading_moments(profile: Profile, pid: int) -> list[float]:
+    """Return when sockets were read, in seconds, as far as rows tell: a reading without any change leaves none."""
+    times = {row["at_ns"] for table in ("sockets", "socket_counters") for row in rows_of(profile, table, pid)}
+    return [at_ns / 1e9 for at_ns in sorted(times)]
 
 
 def most_at_once(found: list[Spell], longer_than_s: float) -> tuple[int, float]:

@@ -43,11 +43,12 @@ class SockDiag:
     `destroyed` is None where the kernel does not let us listen; `refused` says why.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, destroyed: bool = True) -> None:
         self.refused: str | None = None
         self.port_range: tuple[int, int] | None = None
         self.destroyed: socket.socket | None = None
         self._queries: socket.socket | None = None
+        self._wants_destroyed = destroyed
         in_namespace_of(target, self._open)
         if self._queries is None:
             raise PermissionError(errno.EPERM, "the network namespace of the process cannot be entered")
@@ -57,6 +58,9 @@ class SockDiag:
         self._queries = _netlink()
         self._queries.settimeout(_DUMP_TIMEOUT_S)
         self.port_range = _port_range()
+        if not self._wants_destroyed:
+            self.refused = "destroyed sockets were not asked for"
+            return
         listener = _netlink()
         try:
             listener.bind((0, _TCP_DESTROY_GROUPS))

@@ -56,7 +56,7 @@ class Sockets:
     `at_least_every_s` and `at_most_every_s`, distance of the readings whatever they cost;
     `counters_every_s`, distance of the readings of the kernel's counters; `owners_every_s`,
     how often to look for other processes that hold the same sockets, and for TIME_WAIT;
-    `netlink` False reads /proc only.
+    `destroyed` False does not ask the kernel to tell of destroyed sockets, `netlink` False reads /proc only.
     """
 
     name: str = "sockets"
@@ -66,9 +66,10 @@ class Sockets:
         default_factory=lambda: {
             "max_share": 0.01,
             "at_most_every_s": 0.1,
-            "at_least_every_s": 5.0,
+            "at_least_every_s": 10.0,
             "counters_every_s": 2.0,
             "owners_every_s": 10.0,
+            "destroyed": True,
             "netlink": True,
         }
     )
@@ -107,9 +108,12 @@ class Sockets:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is remembered of a socket between readings."""
+    """What is remembered of a socket between readings.
 
-    ours: bool
+    `ours` None: it had no descriptor when it was looked for, which may have come too late.
+    """
+
+    ours: bool | None
     inode: int
     key: tuple[Any, ...]
     stored_ns: int
@@ -129,8 +133,10 @@ class _Watch:
         self._peers: set[tuple[bytes, int]] = set()
         self._their_peers: set[tuple[bytes, int]] = set()
         self._resting: dict[bytes, int] = {}
+        self._names: set[bytes] = set()
         self._readings = 0
         self._born = 0
+        self._looked_around = False
         self._events = 0
         self._source: SockDiag | None = None
         self.stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -141,7 +147,7 @@ class _Watch:
         try:
             if self._options["netlink"]:
                 try:
-                    self._source = SockDiag(self._recording.target)
+                    self._source = SockDiag(self._recording.target, destroyed=self._options["destroyed"])
                 except OSError as error:
                     about["note"] = f"netlink cannot be used ({error.strerror}), so /proc was read: no bytes, no ages"
             if self._source is None:
@@ -218,12 +224,12 @@ class _Watch:
             name = "tcp" if family == socket.AF_INET else "tcp6"
             with suppress(FileNotFoundError):
                 text = Path(f"/proc/{self._pid}/net/{name}").read_text("ascii")
-                wanted = [each for each in socket_diag.from_proc(text, family) if states >> each[17] & 1]
-                yield b"".join(wanted)
+                yield b"".join(socket_diag.from_proc(text, family, states))
 
     def _read(self, frames: FrameWriter, at_ns: int) -> None:
         """Take one reading of the namespace and write what is new in it."""
         first = self._readings == 0
+        listens = self._source is not None and self._source.destroyed is not None
         self._readings += 1
         seen, alive, changed = self._seen, set(), []
         unknown: list[tuple[int, bytes, tuple[Any, ...]]] = []
@@ -231,16 +237,18 @@ class _Watch:
         born = 0
         for piece in self._pieces():
             for look in socket_diag.looks(piece):
-                at, length, _, state, timer, _, peer_port, _, _, cookie, queues, inode, counted = look
+                at, length, _, state, timer, port, peer_port, address, peer, cookie, queues, inode, counted = look
                 if timer == socket_diag.RESTS:
                     continue
                 alive.add(cookie)
                 inodes.add(inode)
                 known = seen.get(cookie)
                 key = (state, timer, queues, inode, counted)
-                if known is None or (inode and known.inode != inode):
+                if known is None or known.ours is None or (inode and known.inode != inode):
                     if known is None and not first and peer_port:
                         born += 1
+                    if known is None and not listens:
+                        self._names.add(_name(address, port, peer, peer_port))
                     unknown.append((cookie, piece[at : at + length], look))
                 elif known.ours and known.key != key and _is_worth_storing(known, key, at_ns):
                     changed.append(piece[at : at + length])
@@ -249,7 +257,7 @@ class _Watch:
             changed += self._classify(frames, unknown, inodes, at_ns)
         self._take_destroyed(frames)  # what the kernel told the time of is not found missing below
         gone = [cookie for cookie in seen if cookie not in alive]
-        ended = [cookie for cookie in gone if seen.pop(cookie).ours]
+        ended = [cookie for cookie in gone if seen.pop(cookie).ours is not False]
         self._born += born
         frames.write(b"dump", at_ns, DUMP.pack(time.monotonic_ns() - at_ns, len(alive), born))
         if changed:
@@ -269,17 +277,23 @@ class _Watch:
         for cookie, message, look in unknown:
             _, _, family, state, timer, port, peer_port, _, peer, _, queues, inode, counted = look
             known = self._seen.get(cookie)
-            # One without an owner was closed already, or is not accepted yet. Whose it may have been is
-            # settled when the whole recording is known.
-            was_ours = known is not None and known.ours
-            is_ours = inode in ours or was_ours or (inode == 0 and self._may_be_ours(port, peer, peer_port))
-            self._seen[cookie] = _Seen(is_ours, inode, (state, timer, queues, inode, counted), at_ns)
-            if is_ours:
+            ours_now: bool | None
+            if inode in ours or (known is not None and known.ours):
+                ours_now = True
+            elif (known is None or not inode) and self._may_be_ours(port, peer, peer_port):
+                # It was closed meanwhile, or is not accepted yet, or is another's: the next reading tells if it
+                # is still there, else whose it may have been is settled when the whole recording is known.
+                ours_now = None if inode else True
+            else:
+                ours_now = False
+            self._seen[cookie] = _Seen(ours_now, inode, (state, timer, queues, inode, counted), at_ns)
+            if ours_now is not False:
                 mine.append(message)
-                if inode and port not in self._ports:
-                    self._peers.add((peer, peer_port))
-            elif inode and peer_port and port not in self._their_ports and len(self._their_peers) < _MOST_PEERS:
-                self._their_peers.add((peer, peer_port))
+            if inode in ours and port not in self._ports:
+                self._peers.add((peer, peer_port))
+            elif ours_now is False and inode and peer_port and port not in self._their_ports:
+                if len(self._their_peers) < _MOST_PEERS:
+                    self._their_peers.add((peer, peer_port))
                 theirs.add((family, peer, peer_port))
         if theirs:
             frames.write(b"them", at_ns, pack_all(END, theirs))
@@ -315,7 +329,7 @@ class _Watch:
             known = self._seen.pop(cookie, None)
             if known is None:
                 self._born += 1
-            if not (self._may_be_ours(port, peer, peer_port) if known is None else known.ours):
+            if not (self._may_be_ours(port, peer, peer_port) if known is None else known.ours is not False):
                 continue
             kept.append(AT.pack(at_ns) + message)
         if kept:
@@ -332,25 +346,41 @@ class _Watch:
         if not last:
             mine = self._owned(frames, at_ns)
             for each in self._seen.values():
-                if not each.ours and each.inode in mine:  # it was handed over
+                if each.ours is False and each.inode in mine:  # it was handed over
                     each.inode = -1
             held = [each.inode for each in self._seen.values() if each.ours and each.inode]
             rows = [[inode, pids] for inode, pids in other_owners(self._pid, held).items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
+        self._look_at_the_resting(frames, at_ns)
+
+    def _look_at_the_resting(self, frames: FrameWriter, at_ns: int) -> None:
+        """Write which connections rest in TIME_WAIT, each once.
+
+        Where the kernel does not tell of destroyed sockets, they count as seen: connections shorter than the
+        distance of two readings leave nothing else.
+        """
+        listens = self._source is not None and self._source.destroyed is not None
         fresh = []
         for piece in self._pieces(RESTING):
             for at, _, family, _, timer, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
+                if timer != socket_diag.RESTS:
+                    continue
                 ends = (address, port), (peer, peer_port)
-                if timer == socket_diag.RESTS and (
-                    port in self._ports or peer_port in self._ports or self._peers.intersection(ends)
-                ):
-                    name = b"".join((address, peer)) + struct.pack("<HH", port, peer_port)
-                    if name not in self._resting:
+                concerns_us = port in self._ports or peer_port in self._ports or self._peers.intersection(ends)
+                if listens and not concerns_us:
+                    continue
+                name = _name(address, port, peer, peer_port)
+                if name not in self._resting:
+                    if concerns_us:
                         left_ms = socket_diag.expires_ms(piece, at)
                         fresh.append((family, port, peer_port, address, peer, left_ms))
-                    self._resting[name] = at_ns
+                    self._born += not listens and self._looked_around and name not in self._names
+                self._resting[name] = at_ns
         if fresh:
             frames.write(b"rest", at_ns, pack_all(socket_diag.REST, fresh))
+        self._looked_around = True
+        if len(self._names) > _MOST_PEERS:
+            self._names.clear()
         self._resting = {name: at for name, at in self._resting.items() if at_ns - at < _KEPT_RESTING_NS}
 
     def _count(self, frames: FrameWriter, listener: socket.socket | None) -> None:
@@ -385,6 +415,11 @@ def _is_worth_storing(known: _Seen, key: tuple[Any, ...], at_ns: int) -> bool:
         or bool(unread) != bool(before_unread)
         or at_ns - known.stored_ns >= _STORE_AGAIN_NS
     )
+
+
+def _name(address: bytes, port: int, peer: bytes, peer_port: int) -> bytes:
+    """Return both ends of a connection as one key."""
+    return address + peer + struct.pack("<HH", port, peer_port)
 
 
 _WANTED = {

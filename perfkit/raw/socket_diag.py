@@ -158,6 +158,12 @@ def parse(message: bytes) -> Message:
     )
 
 
+def remains(local: str, peer: str) -> Message:
+    """Return a message for a connection of which only its two ends are known; the cookie is made of them."""
+    cookie = _cookie_of(f"{local} {peer}".encode())
+    return Message(0, TIME_WAIT, RESTS, local, peer, int(local.rpartition(":")[2]), cookie, 0, 0, 0, 0, 0, None)
+
+
 def info_offset(data: bytes | memoryview, at: int, length: int) -> int:
     """Return where `struct tcp_info` lies in the message at `at`, 0 when it has none."""
     place, end = at + _AFTER, at + length
@@ -189,16 +195,16 @@ def swapped(stored: int) -> int:
     return (stored & 255) << 8 | stored >> 8
 
 
-def from_proc(text: str, family: int) -> Iterator[bytes]:
-    """Yield the sockets of /proc/PID/net/tcp or tcp6 as messages; the inode serves as their cookie.
+def from_proc(text: str, family: int, states: int = 0xFFF) -> Iterator[bytes]:
+    """Yield the sockets of /proc/PID/net/tcp or tcp6 in some states (bits) as messages; the inode serves as cookie.
 
     A socket without an inode (TIME_WAIT, or not accepted yet) gets a cookie made of its ends.
 
     Source: https://docs.kernel.org/networking/proc_net_tcp.html
     """
     for line in text.splitlines()[1:]:
-        words = line.split()
-        if len(words) < 10:
+        words = line.split(maxsplit=10)
+        if len(words) < 10 or not states >> int(words[3], 16) & 1:
             continue
         (source, sport), (destination, dport) = (_proc_end(word) for word in words[1:3])
         wqueue, rqueue = (int(part, 16) for part in words[4].split(":"))

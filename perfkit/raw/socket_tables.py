@@ -6,6 +6,7 @@ connected to a peer that the process is connected to and, as far as was seen, no
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from perfkit.raw.socket_diag import (
     endpoint,
     messages,
     parse,
+    remains,
     swapped,
 )
 from perfkit.raw.socket_frames import AT, COOKIE, DESCRIPTOR, END, FILE, frames
@@ -63,6 +65,7 @@ class _Decoder:
     pid: int
     time: Callable[[int], int]
     until_ns: int
+    told: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
     counters: list[dict[str, Any]] = field(default_factory=list)
     shared: list[dict[str, Any]] = field(default_factory=list)
@@ -122,7 +125,7 @@ class _Decoder:
             if life is None:
                 first = len(self.dumps) <= 1
                 earliest = at_ns if first else self._before(at_ns)
-                owner = "descriptor" if each.inode else "port" if each.local_port in self.ports else "peer"
+                owner = "port" if each.local_port in self.ports else "peer"
                 life = _Life(each, owner, at_ns, earliest, "found" if first else "birth")
                 self.lives[each.cookie] = life
             elif life.died_ns is not None and life.died_by == "dump" and (each.inode or not life.message.inode):
@@ -133,7 +136,7 @@ class _Decoder:
             had_inode = life.message.inode
             life.data_at_ns = _last_data_ns(each, at_ns) if each.info else life.data_at_ns
             life.message = each
-            if each.inode:
+            if each.inode in self.descriptors:
                 life.owner = "descriptor"
             if not each.inode and (had_inode or life.owner == "peer"):
                 self._die(life, at_ns, self._before(at_ns), "dump")  # the process let go of it
@@ -263,7 +266,25 @@ class _Decoder:
             life.data_at_ns = _last_data_ns(each, at_ns)
             self._die(life, at_ns, at_ns, "destroy")
             self.lives[each.cookie] = life
+        if not self.told:
+            self._add_resting(ours)
         self._closers()
+
+    def _add_resting(self, ours: set[str]) -> None:
+        """Add connections that no reading showed: without the kernel's word, what rests is their only trace."""
+        seen = {(life.message.local, life.message.peer) for life in self.lives.values()}
+        for died_ns, *ends in self.resting:
+            for (local, peer), closer in ((ends, "local"), (ends[::-1], "peer")):
+                each = remains(local, peer)
+                earlier = self.dumps[: bisect_left(self.dumps, died_ns)][-1:]
+                if (local, peer) in seen or not earlier:
+                    continue
+                if each.local_port not in self.ports and peer not in ours:
+                    continue
+                owner = "port" if each.local_port in self.ports else "peer"
+                life = _Life(each, owner, died_ns, earlier[0], "birth", "time_wait", closer=closer)
+                self._die(life, died_ns, died_ns, "time_wait")
+                self.lives[each.cookie] = life
 
     def _closers(self) -> None:
         """Who rests in TIME_WAIT has closed first; on loopback the other side may be seen resting."""
@@ -341,7 +362,8 @@ def tables(collector: str, folder: Path, pid: int, time: Callable[[int], int], u
         about = json.loads((folder / "meta.json").read_text("utf-8"))
     except (OSError, ValueError):
         about = {}
-    decoder = _Decoder(pid, time, until_ns)
+    told = not about.get("refused") and about.get("method") != "proc"
+    decoder = _Decoder(pid, time, until_ns, told)
     decoder.read(folder / FILE)
     decoder.settle()
     rows = [row | {"role": decoder.role(row["role"])} for row in decoder.rows]

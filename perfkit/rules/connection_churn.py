@@ -45,12 +45,12 @@ class ConnectionChurn:
     """Fewer connections cannot be told from clients that come and go."""
     min_busy_ratio: float = 0.5
     """Churn goes on; bursts and one deployment do not."""
-    min_reused: int = 3
+    min_reused: int = 5
     """So many connections that carried more than the least used ones prove that the peer keeps connections."""
     max_single: int = 3
     """A request, or a TLS handshake and a request. Where even the least used carry more, they are sessions that begin
     with a conversation, such as those of databases, and are ended on purpose."""
-    min_reused_ratio: float = 0.01
+    min_reused_ratio: float = 0.005
     """The same as a share of all, so that a few odd ones among thousands prove nothing."""
     port_ratio: float = 0.5
     """Share of the port range that closed connections to one peer may hold: from here a burst ends in EADDRNOTAVAIL."""

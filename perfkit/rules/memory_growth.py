@@ -19,6 +19,11 @@ _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^
 """Types that can hold a limit of their own; growth without a known one proves nothing."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
+_ENDS = re.compile(
+    r"_*(clear|close|reset|stop|shutdown|drain|tear_?down|exit|del|free|dispose|abort|invalidate)", re.IGNORECASE
+)
+"""Names of functions that empty what they belong to at its end: that they exist does not limit anything."""
+_HOW = {"bounds": "keeps it below a length", "expires": "removes what is too old", "evicts": "empties it"}
 _URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
 _REST_RATIO = 2.0
 """Growth of the process is not explained by its holders when it is more than this times theirs."""
@@ -114,9 +119,9 @@ class MemoryGrowth:
     def _counted(self, evidence: Evidence) -> Finding | None:
         """Return the finding for threads or descriptors that pile up."""
         held = next((each for each in evidence.containers if each.owner and each.keeps_growing), None)
-        for class_, what, growth in (
-            ("thread_leak", "threads", evidence.threads),
-            ("fd_leak", "open descriptors", evidence.descriptors),
+        for class_, what, growth, added in (
+            ("thread_leak", "threads", evidence.threads, evidence.threads_added),
+            ("fd_leak", "open descriptors", evidence.descriptors, evidence.descriptors_added),
         ):
             if growth is None or growth.persistence_ratio < 0.5 or growth.p_rising > self.max_p:
                 continue
@@ -124,18 +129,17 @@ class MemoryGrowth:
                 continue
             if held is not None and held.items_per_s.estimate > 3 * growth.slope.estimate:
                 continue  # a few descriptors beside a much faster pile: not the cause
-            return _finding(
+            mostly = f", mostly {added.what}" if added else ""
+            beside = (
+                f"{holder_name(held.owner, held.type)} grows with them." if held else "no container grows with them."
+            )
+            finding = _finding(
                 evidence,
                 Verdict.FAIL,
                 class_,
                 f"The number of {what} grows by {growth.slope.estimate:.2g} per second, "
-                f"from {growth.first:.0f} to {growth.last:.0f}",
-                f"Find out where {what} should end and do not; "
-                + (
-                    f"{holder_name(held.owner, held.type)} grows with them."
-                    if held
-                    else "no container grows with them."
-                ),
+                f"from {growth.first:.0f} to {growth.last:.0f}{mostly}",
+                f"Find out where {what} should end and do not; {beside}",
                 holder=held,
                 sites=sites_of(evidence, held) if held else (),
                 measured=growth.slope.estimate,
@@ -143,6 +147,8 @@ class MemoryGrowth:
                 unit="1/s",
                 confidence=0.9,
             )
+            start = added.start if added else None
+            return replace(finding, site=_site(start)) if start is not None else finding
         return None
 
     def _held(self, evidence: Evidence) -> Iterator[Finding]:
@@ -203,7 +209,7 @@ class MemoryGrowth:
             )
         if held.limit_items is not None and held.last <= held.limit_items:
             return self._filling(evidence, held, rate, shared)
-        if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        if is_queue(held):
             return _finding(
                 evidence,
                 Verdict.FAIL,
@@ -213,7 +219,7 @@ class MemoryGrowth:
                 confidence=0.8,
                 **shared,
             )
-        if ends := held.places("bounds", "expires"):
+        if ends := limits_of(held):
             return self._bounded(evidence, held, rate, ends, shared)
         if _CAN_BE_BOUNDED.search(held.type):
             return _finding(
@@ -265,13 +271,13 @@ class MemoryGrowth:
         name, end = holder_name(held.owner, held.type), ends[0]
         ttl = next((place.ttl_s for place in ends if place.ttl_s), None)
         wait = 2 * ttl if ttl else 4 * evidence.window_s
-        how = "removes what is too old" if end.role == "expires" else "keeps it below a length"
         return _finding(
             evidence,
             Verdict.UNDECIDED,
             "filling",
-            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {how}, but did not in this recording",
-            "Nothing to do if that happens in time.",
+            f"{name} grows by {bytes_text(rate.estimate)}/s; {place_text(end)} {_HOW[end.role]}, "
+            "but not in this recording",
+            f"Nothing to do if {place_text(end)} does so in time.",
             needs=(f"a recording of {seconds_text(max(wait, 60))}, to see whether it stops",),
             confidence=0.7,
             **shared,
@@ -335,8 +341,7 @@ class MemoryGrowth:
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
         if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
-        blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
-        if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
+        if self._mattering((parts.glibc_in_use,), gate) and self._is_outside_of_python(evidence, rate):
             return self._native_leak(evidence, rate, sites)
         at = f", most of it at {place_text(sites[0].site)}" if sites else ""
         longer = f"a recording of {seconds_text(max(4 * evidence.window_s, 120))}, to see whether it goes on"
@@ -357,14 +362,34 @@ class MemoryGrowth:
         The tracer sees allocations of extensions and of C code called by ctypes as well as those of
         objects; two snapshots of the heap say how much of the growth is objects.
         """
-        python, gate = evidence.python_bytes_per_s, self.gate_bytes_per_s(evidence)
-        sites = [each for each in evidence.sites if each.keeps_growing and each.p_leak >= 0.5]
-        if python is None or evidence.heap is None or not sites:
+        gate = self.gate_bytes_per_s(evidence)
+        sites = [
+            each
+            for each in evidence.sites
+            if each.keeps_growing
+            and each.p_leak >= _SURVIVES
+            and not any(
+                held.keeps_growing and 1 <= leaves_per_item(each, held) <= _MAX_LEAVES for held in evidence.containers
+            )
+        ]
+        if evidence.heap is None or not sites:
             return None
         rate = evidence.heap.slope([each.site for each in sites])
-        if rate is None or not rate.grows or rate.estimate < gate or max(python, 0.0) > 0.5 * rate.estimate:
+        if rate is None or not rate.grows or rate.estimate < gate:
+            return None
+        snapshots = evidence.heap_growth
+        if snapshots is None or not snapshots.is_whole or not self._is_outside_of_python(evidence, rate):
             return None
         return self._native_leak(evidence, rate, sites)
+
+    def _is_outside_of_python(self, evidence: Evidence, rate: Slope) -> bool:
+        """Whether growth at a rate is not that of objects: by two whole snapshots, else by types and blocks."""
+        python, snapshots = evidence.python_bytes_per_s, evidence.heap_growth
+        if python is not None and snapshots is not None and snapshots.is_whole:
+            return max(python, 0.0) < 0.5 * rate.estimate
+        blocks = evidence.ledger.python_blocks
+        flat = evidence.rungs >= MIN_RUNGS and not evidence.types
+        return flat and blocks is not None and not blocks.keeps_growing
 
     def _native_leak(self, evidence: Evidence, rate: Slope, sites: Sequence[SiteGrowth]) -> Finding:
         """Return the finding for memory that is in use, but not by objects of Python."""
@@ -439,6 +464,31 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
     size = {each.type: each.bytes_per_s / each.objects_per_s.estimate for each in evidence.types if each.bytes_per_s}
     guess = held.items_per_s.estimate * max(size.get(held.item_type or "", 0.0), 56.0)
     return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
+
+
+def is_queue(held: ContainerGrowth) -> bool:
+    """Whether a container is filled and emptied by different functions, oldest first, or is called a queue."""
+    if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
+        return True
+    fill = {place.function for place in held.places("inserts")}
+    takes = [place for place in held.places("evicts") if place.has_run is not False and place.function not in fill]
+    return held.type.endswith("deque") and bool(fill) and bool(takes) and not held.places("bounds")
+
+
+def limits_of(held: ContainerGrowth) -> list[CodePlace]:
+    """Return the lines that could end the growth of a container by themselves, the surest first.
+
+    Those that compare its length or the age of its entries, unless they are known never to have
+    run; those that empty it, where they have run, or where that is not known and their name
+    does not say that they do so at the end of everything.
+    """
+    bounds = [place for place in held.places("bounds") if place.has_run is not False and not place.limit_items]
+    evicts = [
+        place
+        for place in held.places("evicts")
+        if place.has_run or (place.has_run is None and not _ENDS.match(place.function.rpartition(".")[2]))
+    ]
+    return [*bounds, *held.places("expires"), *evicts]
 
 
 def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:

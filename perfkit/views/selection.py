@@ -6,6 +6,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from perfkit.analysis.gc_case import Case
+from perfkit.analysis.gc_case import gather as gather_gc
 from perfkit.analysis.growth import Evidence, Load, gather
 from perfkit.analysis.heap_graph import HeapGraph, snapshots
 from perfkit.analysis.leak_unit import LeakUnit, leak_units
@@ -77,9 +79,15 @@ def leaking_units(profile: Profile, pid: int, warmup_s: float | None) -> list[Le
     since_ns = chosen_warmup_s(profile, pid, warmup_s) * 1e9
     load = Load.of(profile)
     chosen = census[(census["pid"] == pid) & (census["at_ns"] >= since_ns)]
-    return leak_units(chosen, load.sent_s if load else None)
+    return leak_units(chosen, load.sent_s if load is not None and len(load.sent_s) else None)
 
 
 def leading_type(profile: Profile, pid: int, warmup_s: float | None) -> str | None:
     """Return the type that piles up and says most, None when none does."""
     return next((unit.type for unit in leaking_units(profile, pid, warmup_s)), None)
+
+
+@lru_cache(maxsize=4)
+def gc_case(profile: Profile, pid: int) -> Case | None:
+    """Return what the rule of the garbage collector looks at; None when collections were not recorded."""
+    return gather_gc(profile, pid)

@@ -108,6 +108,24 @@ def test_connections_too_short_for_any_reading_are_counted(tmp_path: Path) -> No
         assert "connections that the kernel counted in the network namespace" in quality["note"]
 
 
+@pytest.mark.parametrize("way", [{"destroyed": False}, {"netlink": False}], ids=["netlink", "proc"])
+def test_without_the_kernels_word_what_rests_in_time_wait_tells_of_short_connections(
+    tmp_path: Path, way: dict[str, bool]
+) -> None:
+    with obedient() as server, obedient() as process:
+        port = server.ask("serve")
+        process.ask("connect", port)
+        with watching(process.pid, tmp_path, at_most_every_s=1.0, **way) as watched:
+            watched.until(lambda: watched.tables()["socket_counters"])
+            process.ask("churn", port, 100)
+            watched.until(lambda: len(watched.events(event="death", role="upstream")) >= 100)
+        deaths = watched.events(event="death", role="upstream")
+        assert len(deaths) in (100, 101), "the one that stays may be closed by now"
+        assert {row["closer"] for row in deaths if row["seen_by"] == "time_wait"} == {"local"}
+        births = {row["cookie"]: row for row in watched.events(event="birth")}
+        assert all(births[row["cookie"]]["earliest_ns"] <= row["at_ns"] for row in deaths)
+
+
 def test_a_socket_that_a_child_inherited_is_reported_with_both_owners(tmp_path: Path) -> None:
     with upstream() as (_server, port), obedient() as process, watching(process.pid, tmp_path) as watched:
         process.ask("connect", port)

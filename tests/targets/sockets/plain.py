@@ -1,12 +1,15 @@
 """Does with sockets what it is told on standard input, one word a line, and answers each with a line of JSON.
 
-listen · connect PORT [N] · send N · read N · close N · accept · fork · look
+listen · serve · accept · connect PORT [N] · churn PORT N · send I N · read I · close I · fork; N counts, I is a
+number of a connection, in the order in which they came.
 """
 
 import json
 import os
+import selectors
 import socket
 import sys
+import threading
 
 servers, connections, children = [], [], []
 
@@ -20,6 +23,10 @@ def answer(word, *arguments):
         for _ in range(numbers[1] if len(numbers) > 1 else 1):
             connections.append(socket.create_connection(("127.0.0.1", numbers[0])))
         return len(connections)
+    if word == "serve":  # accept for ever, and close what the client has closed
+        server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        threading.Thread(target=accept_all, args=(server,), daemon=True).start()
+        return server.getsockname()[1]
     if word == "accept":
         connections.append(servers[-1].accept()[0])
         return len(connections)
@@ -45,6 +52,19 @@ def answer(word, *arguments):
         children.append(writer)
         return child
     raise ValueError(word)
+
+
+def accept_all(server):
+    """Accept connections, and close each when its client has."""
+    waiting = selectors.DefaultSelector()
+    waiting.register(server, selectors.EVENT_READ)
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj is server:
+                waiting.register(server.accept()[0], selectors.EVENT_READ)
+            elif not key.fileobj.recv(65536):
+                waiting.unregister(key.fileobj)
+                key.fileobj.close()
 
 
 print("ready", os.getpid(), flush=True)

@@ -1,8 +1,7 @@
 """Heaps that can be drawn on paper."""
 
+from collections import Counter
 from collections.abc import Sequence
-
-import numpy as np
 
 from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES
@@ -12,11 +11,11 @@ Row = dict[str, object]
 
 def heap(objects: Sequence[Row], references: Sequence[tuple[int, int] | tuple[int, int, str]]) -> HeapGraph:
     """Return a graph of objects (plain ones of 10 bytes where nothing is said) and `(from, to, label)`."""
-    counts = np.bincount([edge[1] for edge in references], minlength=len(objects)) if references else [0] * len(objects)
+    counts = Counter(edge[1] for edge in references)
     rows = [
         {
             "pid": 1, "rung": 0, "object_id": number, "type": "app.Thing", "size_bytes": 10,
-            "refcount": int(counts[number]), **more,
+            "refcount": counts[number], **more,
         }
         for number, more in enumerate(objects)
     ]  # fmt: skip

@@ -73,9 +73,9 @@ def test_two_piles_are_told_apart_largest_first() -> None:
         things: list[Row] = [module("app"), DICT, DICT, DICT]
         edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".SMALL"), (1, 3, ".LARGE")]
         for holder, count in ((2, left), (3, right)):
-            for _ in range(count):
-                things.append(SESSION)
-                edges.append((holder, len(things) - 1))
+            for number in range(1000 * holder, 1000 * holder + count):
+                things.append({**SESSION, "object_id": number, "refcount": 1})
+                edges.append((holder, number))
         return heap(things, edges)
 
     piles = heap_growth(two(5, 5), two(25, 65)).piles
@@ -85,6 +85,15 @@ def test_two_piles_are_told_apart_largest_first() -> None:
 
 def test_a_cache_whose_content_is_replaced_did_not_grow() -> None:
     assert heap_growth(sessions(40), sessions(40)).piles == ()
+
+
+def test_what_is_reached_in_another_way_than_before_did_not_grow() -> None:
+    def held_by(name: str) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, DICT, DICT, *[SESSION] * 50]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".A"), (1, 3, ".B")]
+        return heap(things, [*edges, *((2 if name == "A" else 3, number) for number in range(4, 54))])
+
+    assert heap_growth(held_by("A"), held_by("B")).piles == ()
 
 
 def test_garbage_and_native_references_are_their_own_holders() -> None:
@@ -133,3 +142,21 @@ def test_a_long_chain_is_a_few_classes() -> None:
     classes = PathClasses()
     classes.classify(chain(5000))
     assert len(classes) < 8
+
+
+def test_a_dictionary_of_attributes_that_was_made_in_between_makes_nothing_new() -> None:
+    def store(count: int, *, has_dict: bool) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, {"type": "app.Store"}, {**DICT, "items": count}]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".STORE")]
+        if has_dict:
+            things.append(DICT)
+            edges += [(2, 4, "<dict>"), (4, 3, ".by_id")]
+        else:
+            edges.append((2, 3, ".by_id"))
+        first = len(things)
+        things += [SESSION] * count
+        return heap(things, sorted([*edges, *((3, first + number) for number in range(count))]))
+
+    pile = only_pile(store(30, has_dict=False), store(75, has_dict=True))
+    assert pile.steps == ("module app", "STORE", ".by_id")
+    assert (pile.items_before, pile.items_after, pile.objects) == (30, 75, 45)

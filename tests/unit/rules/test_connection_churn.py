@@ -52,6 +52,7 @@ def test_a_pool_that_keeps_too_few_is_named_with_peer_and_ratio(tmp_path: Path) 
     ("per_s", "exchanges", "closer", "kept", "verdict"),
     [
         pytest.param(20, (1,), "local", 0, Verdict.UNDECIDED, id="one-request-each-by-design-or-not"),
+        pytest.param(20, (1, 2), "local", 0, Verdict.UNDECIDED, id="one-request-each-some-ask-before-they-send"),
         pytest.param(20, (5, 6, 7, 9), "local", 0, Verdict.UNDECIDED, id="sessions-of-a-pool-that-is-off"),
         pytest.param(20, (1, 2, 6), "peer", 10, Verdict.UNDECIDED, id="the-peer-closes"),
         pytest.param(1, (1,), "local", 20, Verdict.PASS, id="a-health-check-beside-a-busy-pool"),

@@ -128,17 +128,22 @@ def test_several_downloads_that_stand_still_are_not_read_slowly(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("waits_s", "verdict"),
+    ("waits_s", "every", "most", "verdict"),
     [
-        pytest.param(0.4, Verdict.FAIL, id="always-one-answer-behind"),
-        pytest.param(0.001, Verdict.PASS, id="data-just-arrived-at-each-reading"),
+        pytest.param(0.4, 1, 50, Verdict.FAIL, id="always-one-answer-behind"),
+        pytest.param(0.001, 1, 50, Verdict.PASS, id="data-just-arrived-at-each-reading"),
+        pytest.param(0.4, 1, 900_000, Verdict.PASS, id="downloads-read-slowly"),
+        pytest.param(0.4, 40, 50, Verdict.PASS, id="an-answer-of-many-pieces"),
     ],
 )
-def test_a_connection_that_is_always_behind(tmp_path: Path, waits_s: float, verdict: Verdict) -> None:
+def test_a_connection_that_is_always_behind(
+    tmp_path: Path, waits_s: float, every: int, most: int, verdict: Verdict
+) -> None:
     sockets = Sockets()
     sockets.connection(born_s=1.0)
     for at_s in range(2, 58):
-        cells = {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * 30, "received_bytes": at_s * 50, "recv_q_bytes": 50}
+        cells = {"at_ns": int(at_s * 1e9), "sent_bytes": at_s // every * 30, "received_bytes": at_s * 50}
+        cells |= {"recv_q_bytes": 50 if at_s % 2 else most}
         waited = {"last_received_ns": int(waits_s * 1e9), "last_sent_ns": int(waits_s * 1e9) + 1_000_000}
         sockets.row(at_s, sockets.states[0] | cells | waited)
     [finding] = UnreadReply().check(sockets.record(tmp_path / "p"))

@@ -22,6 +22,7 @@ from tests.builders import (
     ledger_rows,
     make_profile,
     request_rows,
+    with_sockets,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -37,7 +38,7 @@ OF_PROFILES = [name for name in views.__all__ if takes_profile(name)]
 
 @pytest.fixture(scope="module")
 def leak(tmp_path_factory: pytest.TempPathFactory) -> Profile:
-    return leaking(tmp_path_factory.mktemp("profiles") / "leak")
+    return leaking(tmp_path_factory.mktemp("profiles") / "leak", **with_sockets(60))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def two_hours(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     ledger = [{**row, "rss_bytes": row["rss_bytes"] + i % 7} for i, row in enumerate(ledger_rows(7_200, None))]
     usage = ({"at_ns": i * SECOND_NS // 8, "rss_bytes": 10**8 + i % 9, "traced_bytes": i} for i in range(57_600))
     load = {"cpu": cpu_rows(7_200, per_s=1), "requests": request_rows(7_200, per_s=2)}
-    load |= graph_rows(60, None)
+    load |= graph_rows(60, None) | with_sockets(7_200)
     return leaking(tmp_path_factory.mktemp("profiles") / "long", seconds=7_200, ledger=ledger, usage=usage, **load)
 
 
