@@ -21,7 +21,6 @@ _TOOLS = (4, 3, 2, 5)
 """Numbers that sys.monitoring gives to tools, those that are nobody's by convention first."""
 _NAME = "perfkit pools"
 _MAX_UNWINDS_PER_S = 20_000
-_FIRST = (0,)
 
 
 class Hook:
@@ -31,7 +30,20 @@ class Hook:
     the caller; what it returns is given to `end(token, value)` or `failed(token, error)`; None: neither is called.
     """
 
-    __slots__ = ("begin", "code", "end", "failed", "name", "names", "original", "owner", "places", "replaced", "tokens")
+    __slots__ = (
+        "begin",
+        "code",
+        "end",
+        "failed",
+        "is_plain",
+        "name",
+        "names",
+        "original",
+        "owner",
+        "places",
+        "replaced",
+        "tokens",
+    )
 
     def __init__(
         self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None
@@ -46,9 +58,11 @@ class Hook:
         self.replaced: Any = None
         self.tokens: dict[int, Any] = {}
         self.places: tuple[int, ...] = ()
+        self.is_plain = False
         if self.code is not None:
             parameters = self.code.co_varnames[: self.code.co_argcount + self.code.co_kwonlyargcount]
             self.places = tuple(parameters.index(each) if each in parameters else -1 for each in names)
+            self.is_plain = self.places == tuple(range(len(names)))
             if self.places[0] < 0:  # another version of the library
                 self.code = None
 
@@ -188,13 +202,13 @@ class Wrapping:
         if not self.active:
             return None
         try:
-            if hook.places == _FIRST and args:
-                values = [args[0]]
+            if hook.is_plain and len(args) >= len(hook.places):
+                values = args[: len(hook.places)]  # the first parameters, all by place
             else:
-                values = [
+                values = tuple(
                     args[place] if 0 <= place < len(args) else named.get(name)
                     for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
-                ]
+                )
             return hook.begin(values, sys._getframe(2))
         except Exception as error:  # noqa: BLE001 - as above
             self._account(error)
