@@ -232,6 +232,18 @@ def fork_and_close():
     run(lambda _: (one(connection), time.sleep(0.2)), 1)
 
 
+def fork_and_keep():
+    """A child that inherits a connection and never touches it, while its parent goes on."""
+    connection = connected()
+    one(connection)
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    run(lambda _: (one(connection), time.sleep(0.05)), 1)
+
+
 def server_closes_first():
     """A server whose clients come and go: it closes each connection first and gets all the TIME_WAIT."""
     server = socket.create_server(("127.0.0.1", 0), backlog=128)
