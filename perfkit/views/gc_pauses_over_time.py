@@ -42,7 +42,7 @@ def gc_pauses_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Cha
         }
     )
     if len(data) > _MOST_DOTS:
-        kept = data.groupby("what")["pause"].rank(ascending=False) <= _MOST_DOTS // len(set(data["what"]))
+        kept = data.groupby("what")["pause"].rank(method="first", ascending=False) <= _MOST_DOTS // len(set(data["what"]))
         data = data[kept]
     order = [name for name in _KINDS if name in set(data["what"])]
     chart = (
