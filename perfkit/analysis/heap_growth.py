@@ -75,6 +75,8 @@ class HeapGrowth:
     garbage_bytes: int
     imported_bytes: int
     piles: tuple[Pile, ...]
+    is_whole: bool = True
+    """Whether both are of one moment each: else what is held and by whom may not fit together."""
 
 
 def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
@@ -247,7 +249,12 @@ def _between(path: str, recorded_unix_ns: int, pid: int) -> tuple[HeapGrowth, fl
     before, after = (HeapGraph.of(profile, pid, int(each["rung"])) for each in (first, last))
     if before is None or after is None or last["at_ns"] <= first["at_ns"]:
         return None
-    return heap_growth(before, after), first["at_ns"] / 1e9, last["at_ns"] / 1e9
+    grown = heap_growth(before, after)
+    if {first["mode"], last["mode"]} != {"copy"}:
+        # An object that was not met, or met before what holds it, looks like one that nobody holds.
+        held = tuple(pile for pile in grown.piles if pile.kind not in ("native", "garbage"))
+        grown = replace(grown, is_whole=False, piles=held)
+    return grown, first["at_ns"] / 1e9, last["at_ns"] / 1e9
 
 
 def between(profile: Profile, pid: int) -> tuple[HeapGrowth, float, float] | None:

@@ -1,6 +1,7 @@
 """How long sockets stayed in a state: spells of CLOSE_WAIT, and data that nobody reads."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from perfkit.analysis.socket_lifetimes import rows_of
@@ -27,7 +28,9 @@ class Spell:
     open_end: bool
     sent: bool
     received: bool
+    sends: int
     lowest_unread_bytes: int
+    highest_unread_bytes: int
     rows: int
     waited_rows: int
     silent_s: float | None
@@ -41,7 +44,7 @@ class Spell:
 
 
 def spells(profile: Profile, pid: int, until_s: float, *, unread: bool = False, waited_s: float = 0.05) -> list[Spell]:
-    """Return the spells of every socket of a process, listening ones left out.
+    """Return the spells of every socket of a process; listening ones and those that it has not accepted are left out.
 
     Args:
         profile: what was recorded.
@@ -56,7 +59,7 @@ def spells(profile: Profile, pid: int, until_s: float, *, unread: bool = False, 
     older = {row["cookie"] for row in rows_of(profile, "socket_events", pid) if row["event"] == "found"}
     by_socket: dict[int, list[dict[str, Any]]] = {}
     for row in rows_of(profile, "sockets", pid):
-        if row["role"] != "listening":
+        if row["role"] != "listening" and row["inode"]:
             by_socket.setdefault(row["cookie"], []).append(row)
     answers = []
     for cookie, rows in by_socket.items():
@@ -100,7 +103,9 @@ def _spell(group: list[dict[str, Any]], stop_s: float, *, open_start: bool, open
         open_end,
         (last["sent_bytes"] or 0) > (first["sent_bytes"] or 0),
         (last["received_bytes"] or 0) > (first["received_bytes"] or 0),
+        sum(1 for before, row in pairwise(group) if (row["sent_bytes"] or 0) > (before["sent_bytes"] or 0)),
         min(row["recv_q_bytes"] for row in group),
+        max(row["recv_q_bytes"] for row in group),
         len(group),
         sum(1 for row in group if (row["last_received_ns"] or 0) >= waited_s * 1e9),
         silent_s,

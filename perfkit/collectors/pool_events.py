@@ -5,11 +5,13 @@ The functions of the pools are watched, nothing is sampled but the gauges; see
 """
 
 import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
+from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.permission import preflight
@@ -70,7 +72,8 @@ class PoolEvents:
         holders: list[dict[str, Any]] = []
         settings: list[dict[str, Any]] = []
         for row in stream.rows:
-            flat = row.get("events", ())
+            packed = b64decode(row.get("events", ""))
+            flat = unpack(f"<{len(packed) // 8}q", packed)
             for start in range(0, len(flat), _WIDTH):
                 each: dict[str, Any] = {
                     name: None if value == -1 else value for name, value in zip(_EVENT, flat[start:], strict=False)

@@ -14,6 +14,7 @@ import sys
 import time
 from _socket import AF_INET, AF_INET6, IPPROTO_TCP, TCP_INFO
 from _socket import socket as Socket  # noqa: N812 - a class
+from binascii import b2a_base64
 from time import monotonic_ns
 
 TYPE_CHECKING = False
@@ -299,7 +300,9 @@ class Recorder:
         flat: list[int] = []
         for _ in range(min(len(events), _MAX_DRAINED)):
             flat += events.popleft()
-        self._emit({"events": flat} if flat else {})
+        # Eight bytes each: as JSON they would take ten times as long.
+        packed = b2a_base64(struct.pack(f"<{len(flat)}q", *flat), newline=False).decode()
+        self._emit({"events": packed} if flat else {})
         self._cpu_ns += time.thread_time_ns() - began_ns
 
     def _emit(self, row: dict[str, Any]) -> None:

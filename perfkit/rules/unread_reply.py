@@ -93,10 +93,10 @@ class UnreadReply:
     def _is_behind(self, spell: Spell) -> bool:
         """Whether requests go on while an older answer always lies unread."""
         return (
-            spell.sent
-            and spell.received
+            spell.received
             and spell.length_s >= self.age_limit_s
-            and spell.lowest_unread_bytes < self.large_bytes
+            and spell.highest_unread_bytes < self.large_bytes
+            and spell.sends >= self.min_rows / 2
             and spell.waited_rows >= max(self.min_rows, 0.9 * spell.rows)
         )
 

@@ -79,7 +79,7 @@ def leaking_units(profile: Profile, pid: int, warmup_s: float | None) -> list[Le
     since_ns = chosen_warmup_s(profile, pid, warmup_s) * 1e9
     load = Load.of(profile)
     chosen = census[(census["pid"] == pid) & (census["at_ns"] >= since_ns)]
-    return leak_units(chosen, load.sent_s if load else None)
+    return leak_units(chosen, load.sent_s if load is not None and len(load.sent_s) else None)
 
 
 def leading_type(profile: Profile, pid: int, warmup_s: float | None) -> str | None:

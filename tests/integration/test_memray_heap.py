@@ -90,6 +90,7 @@ def test_with_a_budget_the_capture_is_as_long_as_it_allows_and_reaches_to_the_en
     assert 2.0 < length_s < 5.5, "a busy process: 0.3 of 8 s at 0.66 per second"
     assert quality["until_ns"] > ended_ns - 1e9
     assert quality["cost_ns"] / 8e9 < 0.4
+    assert "as a budget of 30.0% allowed" in quality["note"]
     assert budget.traced_ns > 0
 
 

@@ -5,6 +5,8 @@ Source: https://github.com/aio-libs/aiohttp, aiohttp/connector.py
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -22,7 +24,9 @@ class Adapter:
         connector = module.BaseConnector
         self.classes = (connector,)
         self.folder = module.__file__.rpartition("connector.py")[0]
+        response = sys.modules["aiohttp.client_reqrep"].ClientResponse  # type: ignore[attr-defined, unused-ignore]
         self.hooks = [
+            book.hook(response, "__del__", ("self",), self._unread),
             book.hook(connector, "connect", ("self",), book.wishing(self), self._acquired, book.gave_up),
             book.hook(connector, "_release", ("protocol",), book.releasing),
             book.hook(module.Connection, "__del__", ("self",), self._collected),
@@ -66,6 +70,12 @@ class Adapter:
         protocol = getattr(values[0], "_protocol", None)
         if protocol is not None:
             self._book.released(protocol, "collected")
+
+    def _unread(self, values: list[Any], frame: Any) -> None:
+        """Note an answer that was freed without having been read or closed: it releases what it has."""
+        connection = getattr(values[0], "_connection", None)
+        if connection is not None and not getattr(values[0], "_closed", True):
+            self._collected([connection], frame)
 
     def _created(self, pool: Any, protocol: Any) -> None:
         """Note a new connection."""

@@ -18,19 +18,18 @@ class Adapter:
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
-        self._now: Any = None
         self._tickets: dict[int, Any] = {}
         pool = module.Pool
         self.classes = (pool,)
         self.folder = module.__file__
         self.hooks = [
-            book.hook(pool, "acquire", ("self", "holder"), self._wish, self._queued, book.gave_up),
+            book.hook(module.Ticket, "__init__", ("self", "pool", "holder"), self._queued),
             book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent),
             book.hook(pool, "_settle", ("ticket", "connection"), self._settled),
             book.hook(pool, "waiter_left", ("ticket",), self._left),
-            book.hook(pool, "release", ("connection",), book.releasing),
+            book.hook(pool, "release", ("self", "connection"), lambda values, _frame: book.released(values[1])),
             book.hook(pool, "connected", ("self", "connection"), self._connected),
-            book.hook(pool, "_count_close", ("connection",), book.closing),
+            book.hook(pool, "_count_close", ("self", "connection"), lambda values, _frame: book.closed(values[1])),
         ]
 
     def title(self, pool: Any) -> str:
@@ -67,41 +66,29 @@ class Adapter:
             (each, states[each.state.value]) for each in list(pool.connections.values()) if each.state.value in states
         ]
 
-    def _wish(self, values: list[Any], frame: Any) -> Any:
-        """Begin an acquisition; the pool runs in one thread, so what follows at once belongs to it."""
-        pool, holder = values
-        self._now = self._book.wish(pool, self, frame)
+    def _wish(self, pool: Any, holder: Any, frame: Any) -> Any:
+        """Return the wish of a request, which has ended when its client is gone."""
+        wish = self._book.wish(pool, self, frame)
         if hasattr(holder, "client"):
-            self._now.ended = _ending(holder)
-            self._now.holder = self._book.someone()
-        return self._now
+            wish.ended = _Ending(holder)
+            wish.holder = self._book.someone()
+        return wish
 
-    def _queued(self, wish: Any, ticket: Any) -> None:
-        """Note that a wish has to wait, if it has."""
-        if self._now is wish:
-            self._now = None
-            if ticket is not None and ticket.receiver is not None:
-                self._tickets[id(ticket)] = wish
-            elif ticket is None:
-                self._book.gave_up(wish, None, "failed")
+    def _queued(self, values: list[Any], frame: Any) -> None:
+        """Note who has to wait."""
+        ticket, pool, holder = values
+        self._tickets[id(ticket)] = self._wish(pool, holder, frame)
 
     def _lent(self, values: list[Any], frame: Any) -> None:
         """Grant a wish on the spot; those that had to wait are granted by `_settled`."""
         pool, connection, holder = values
-        wish, self._now = self._now, None
-        if wish is not None and frame is not None and frame.f_code.co_name == "acquire":
-            self._book.acquired(wish, connection)
-            return
-        self._now = wish
-        if isinstance(holder, str):  # the pool's own check whether a connection is alive
-            self._book.acquired(self._book.wish(pool, self, frame), connection)
+        if frame.f_code.co_name != "_serve_waiters":
+            self._book.acquired(self._wish(pool, holder, frame), connection)
 
     def _settled(self, values: list[Any], _frame: Any) -> None:
         """Answer a wish that had to wait."""
         ticket, connection = values
         wish = self._tickets.pop(id(ticket), None)
-        if wish is None:
-            wish, self._now = self._now, None
         if wish is None:
             return
         if connection is not None:
@@ -123,12 +110,14 @@ class Adapter:
             self._book.created(connection, pool=pool, adapter=self)
 
 
-def _ending(exchange: Any) -> Any:
-    """Return a function that says whether the client of a request is gone."""
-    exchange = ref(exchange)
+class _Ending:
+    """Tells whether the client of a request is gone; holds no reference to it."""
 
-    def is_gone() -> bool:
-        transport = getattr(getattr(exchange(), "client", None), "_transport", None)
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = ref(exchange)
+
+    def __call__(self) -> bool:
+        transport = getattr(getattr(self.exchange(), "client", None), "_transport", None)
         return transport is None or bool(transport.is_closing())
-
-    return is_gone

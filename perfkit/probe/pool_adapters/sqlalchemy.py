@@ -26,11 +26,10 @@ class Adapter:
         record = base._ConnectionRecord
         self.hooks = [
             book.hook(base.Pool, "connect", ("self",), book.wishing(self), self._acquired, book.gave_up),
-            book.hook(record, "checkin", ("self",), book.releasing),
+            book.hook(record, "checkin", ("self",), lambda values, _frame: self._back(values[0])),
             book.hook(record, _RECORD + "connect", ("self",), book.first, self._created),
             book.hook(record, _RECORD + "close", ("self",), book.closing),
             book.hook(base._ConnectionFairy, "detach", ("self",), self._detached),
-            book.hook(base, "_finalize_fairy", ("connection_record",), self._finalized),
         ]
 
     def title(self, pool: Any) -> str:
@@ -89,14 +88,13 @@ class Adapter:
         self._book.created(record, pool=getattr(record, _RECORD + "pool", None), adapter=self)
 
     def _detached(self, values: list[Any], _frame: Any) -> None:
-        """Note a connection that leaves the pool."""
+        """Note a connection that leaves the pool, as one of asyncio does whose fairy was freed."""
         record = getattr(values[0], "_connection_record", None)
         if record is not None:
+            self._back(record)
             self._book.closed(record)
 
-    def _finalized(self, values: list[Any], _frame: Any) -> None:
-        """Note a fairy that was freed without having been returned."""
-        record = values[0]
-        fairy = getattr(record, "fairy_ref", None)
-        if fairy is not None and fairy() is None:
-            self._book.released(record, "collected")
+    def _back(self, record: Any) -> None:
+        """Note that a connection is back: returned, or because nobody referred to its fairy any more."""
+        fairy = record.fairy_ref
+        self._book.released(record, "collected" if fairy is not None and fairy() is None else "released")

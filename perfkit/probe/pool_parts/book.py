@@ -31,6 +31,12 @@ EVENTS = (
 _KINDS = {name: number for number, name in enumerate(EVENTS)}
 
 _MAX_FRAMES = 48
+_WINDOW_BITS = 27
+"""A window is 2 ** 27 ns, 0.13 s."""
+_STACKS_PER_WINDOW = 40
+"""Most stacks that are taken in a window, 300 per second: a stack costs more than all the rest."""
+_MORE_FRAMES = 8
+"""Frames that are kept above the innermost of the program's own."""
 _MAX_STACKS = 5000
 _MAX_UNOWNED = 10_000
 _COMPARED = 16
@@ -43,6 +49,8 @@ _GIVEN_UP = frozenset(("CancelledError", "GeneratorExit", "KeyboardInterrupt", "
 
 class Reference(ref):  # type: ignore[type-arg]
     """A weak reference that knows the identity of what it refers to."""
+
+    __slots__ = ("number",)
 
     number: int
 
@@ -82,8 +90,10 @@ class Checkout:
         "told", "wished_at",
     )  # fmt: skip
 
-    def __init__(self, pool: PoolEntry, stack: int, frames: tuple[int, ...], thread: int) -> None:
-        self.pool, self.stack, self.frames, self.thread = pool, stack, frames, thread
+    def __init__(self, pool: PoolEntry, thread: int) -> None:
+        self.pool, self.thread = pool, thread
+        self.stack = UNKNOWN
+        self.frames: tuple[int, ...] = ()
         self.active = UNKNOWN
         self.ended: Callable[[], bool] | None = None
         self.task: Any = None
@@ -120,6 +130,7 @@ class Book:
         self._holder_count = 0
         self._unowned: dict[int, tuple[int, Any]] = {}
         self._returns: dict[int, int] = {}
+        self._window = self._room = 0
         self._pool_count = 0
         self._slot_count = 0
 
@@ -165,8 +176,14 @@ class Book:
         self.calls += 1
         entry = self.pool(pool, adapter)
         task = _current_task() or _current_greenlet()
-        root = getattr(task.get_coro(), "cr_frame", None) if hasattr(task, "get_coro") else None
-        wish = Checkout(entry, *self._stack(frame, adapter.folder, root), get_ident())
+        wish = Checkout(entry, get_ident())
+        window = wish.wished_at >> _WINDOW_BITS
+        if window != self._window:
+            self._window, self._room = window, _STACKS_PER_WINDOW
+        if self._room:
+            self._room -= 1
+            root = getattr(task.get_coro(), "cr_frame", None) if hasattr(task, "get_coro") else None
+            wish.stack, wish.frames = self._stack(frame, adapter.folder, root)
         if task is not None:
             wish.task = ref(task)
         wish.holder = self._holder(task, wish.thread)
@@ -185,7 +202,7 @@ class Book:
         if id(key) in self.checkouts:
             self.released(key)
         wish.slot, wish.held_since = place.number, now_ns
-        wish.ref = _reference(key, self._key_is_gone)
+        wish.ref = place.ref if key is slot else _reference(key, self._key_is_gone)
         self.checkouts[id(key)] = wish
         wait_ns = now_ns - wish.wished_at
         self._note(now_ns, "acquired", wish.pool.number, place.number, wait_ns, UNKNOWN, wish.holder, wish.stack)
@@ -249,7 +266,7 @@ class Book:
         place.is_born = True
         now_ns = monotonic_ns()
         if in_use and id(slot) not in self.checkouts:
-            checkout = Checkout(pool, UNKNOWN, (), 0)
+            checkout = Checkout(pool, 0)
             checkout.slot, checkout.held_since = place.number, now_ns
             checkout.ref = _reference(slot, self._key_is_gone)
             self.checkouts[id(slot)] = checkout
@@ -423,33 +440,34 @@ class Book:
                     self._holders.pop(number, None)
         return self._holder_count
 
-    def _stack(self, frame: FrameType | None, folder: str, root: Any) -> tuple[int, tuple[int, ...]]:
+    def _stack(self, frame: Any, folder: str, root: Any) -> tuple[int, tuple[int, ...]]:
         """Return the number of a stack without the library's frames at its end, and the identities of frames in it.
 
-        Those are the program's own, as far as they belong to the task whose first frame is `root`.
+        Those are the program's own, as far as they belong to the task whose first frame is `root`. It ends
+        some frames above the innermost of them: who takes a connection matters, not how a framework came there.
         """
-        key: list[int] = []
-        belongs = True
-        own: list[int] = []
         while frame is not None and frame.f_code.co_filename.startswith(folder):
             frame = frame.f_back
-        codes, is_own = self._codes, self._is_own
-        for each in _frames_above(frame):
-            code = each.f_code
+        key: list[int] = []
+        own: list[int] = []
+        is_own = self._is_own
+        room, belongs = _MAX_FRAMES, True
+        while frame is not None and room:
+            room -= 1
+            code = frame.f_code
             number = id(code)
             key.append(number)
-            key.append(each.f_lasti)
-            if number not in codes:
-                codes[number] = code
+            key.append(frame.f_lasti)
             mine = is_own.get(number)
             if mine is None:
                 mine = self.is_own(code)
             if mine and belongs:
-                own.append(id(each))
-            if each is root:
+                if not own:
+                    room = min(room, _MORE_FRAMES)
+                own.append(id(frame))
+            if frame is root:
                 belongs = False
-            if len(key) >= 2 * _MAX_FRAMES:
-                break
+            frame = frame.f_back or _above(frame)
         return self._numbered(tuple(key)), tuple(own)
 
     def _numbered(self, key: tuple[int, ...]) -> int:
@@ -483,16 +501,30 @@ def _never() -> None:
 
 def _frames_above(frame: FrameType | None) -> Iterator[FrameType]:
     """Yield a frame and its callers, through the greenlets that wait for each other."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back or _above(frame)
+
+
+def _above(frame: FrameType) -> FrameType | None:
+    """Return the frame that waits for the greenlet whose first frame this is, None: there is none."""
     greenlet = sys.modules.get("greenlet")
     current = greenlet.getcurrent() if greenlet is not None else None
-    while True:
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-        current = getattr(current, "parent", None)
-        frame = getattr(current, "gr_frame", None)
-        if frame is None:
-            return
+    while current is not None:
+        current = current.parent
+        waiting = getattr(current, "gr_frame", None)
+        if waiting is not None and waiting is not frame and not _is_above(waiting, frame):
+            return waiting  # type: ignore[no-any-return]
+    return None
+
+
+def _is_above(frame: FrameType | None, first: FrameType) -> bool:
+    """Whether a first frame belongs to the same greenlet as another."""
+    while frame is not None:
+        if frame is first:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _current_task() -> Any:

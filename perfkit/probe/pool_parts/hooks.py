@@ -30,7 +30,20 @@ class Hook:
     the caller; what it returns is given to `end(token, value)` or `failed(token, error)`; None: neither is called.
     """
 
-    __slots__ = ("begin", "code", "end", "failed", "name", "names", "original", "owner", "places", "replaced", "tokens")
+    __slots__ = (
+        "begin",
+        "code",
+        "end",
+        "failed",
+        "is_plain",
+        "name",
+        "names",
+        "original",
+        "owner",
+        "places",
+        "replaced",
+        "tokens",
+    )
 
     def __init__(
         self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None
@@ -45,9 +58,11 @@ class Hook:
         self.replaced: Any = None
         self.tokens: dict[int, Any] = {}
         self.places: tuple[int, ...] = ()
+        self.is_plain = False
         if self.code is not None:
             parameters = self.code.co_varnames[: self.code.co_argcount + self.code.co_kwonlyargcount]
             self.places = tuple(parameters.index(each) if each in parameters else -1 for each in names)
+            self.is_plain = self.places == tuple(range(len(names)))
             if self.places[0] < 0:  # another version of the library
                 self.code = None
 
@@ -187,10 +202,13 @@ class Wrapping:
         if not self.active:
             return None
         try:
-            values = [
-                args[place] if 0 <= place < len(args) else named.get(name)
-                for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
-            ]
+            if hook.is_plain and len(args) >= len(hook.places):
+                values = args[: len(hook.places)]  # the first parameters, all by place
+            else:
+                values = tuple(
+                    args[place] if 0 <= place < len(args) else named.get(name)
+                    for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
+                )
             return hook.begin(values, sys._getframe(2))
         except Exception as error:  # noqa: BLE001 - as above
             self._account(error)
@@ -221,6 +239,10 @@ class Wrapping:
             end(hook.end, token, value)
             return value
 
+        def begins(*args: Any, **named: Any) -> Any:
+            begin(hook, args, named)
+            return original(*args, **named)
+
         def runs(*args: Any, **named: Any) -> Any:
             token = begin(hook, args, named)
             try:
@@ -232,6 +254,8 @@ class Wrapping:
             return value
 
         wrapper: Any = waits if code.co_flags & _ASYNC else runs
+        if hook.end is None and hook.failed is None:
+            wrapper = begins
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(wrapper, name, getattr(original, name))
         wrapper.__dict__.update(original.__dict__)

@@ -15,7 +15,8 @@ async def unread(session):
 
     async def handler(number):
         status = 500 if number % 5 == 4 else 200
-        answer = await session.get(f"{URL}/?status={status}&size_bytes=500000")  # HERE: unread
+        size = 20_000_000 if status == 500 else 1000
+        answer = await session.get(f"{URL}/?status={status}&size_bytes={size}")  # HERE: unread
         if answer.status == 500:
             kept.append(answer)
             return
@@ -32,7 +33,8 @@ async def forgotten(session):
     """Answers that nobody reads, closes or keeps: the garbage collector has to."""
 
     async def handler(number):
-        answer = await session.get(f"{URL}/?size_bytes=500000")  # HERE: forgotten
+        size = 1000 if number % 3 else 20_000_000
+        answer = await session.get(f"{URL}/?size_bytes={size}")  # HERE: forgotten
         if number % 3:
             await answer.read()
 

@@ -7,25 +7,26 @@ import sys
 import httpx
 
 CASE, URL = sys.argv[1:3]
+LIMIT = 100
 kept = []
 
 
 async def ghosts(client):
-    """Requests that are cancelled before they are connected (httpcore 1.0.9 keeps their slots for ever)."""
+    """Bursts that are cancelled while they connect and queue (httpcore 1.0.9 keeps slots for those that queued)."""
 
     async def request():
         return await client.get(f"{URL}/?latency_ms=20")  # HERE: ghosts
 
     while True:
-        for _ in range(3):
-            task = asyncio.create_task(request())
-            await asyncio.sleep(0)
+        tasks = [asyncio.create_task(request()) for _ in range(LIMIT + 2)]
+        await asyncio.sleep(0)
+        for task in tasks:
             task.cancel()
         try:
             await client.get(f"{URL}/")
         except httpx.PoolTimeout:
             pass
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.9)
 
 
 async def unread_stream(client):
@@ -93,7 +94,7 @@ async def long_polls(client):
 
 
 async def main():
-    limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+    limits = httpx.Limits(max_connections=LIMIT, max_keepalive_connections=0 if CASE == "ghosts" else LIMIT)
     async with httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(30, pool=1)) as client:
         await client.get(f"{URL}/")
         print("ready", os.getpid(), flush=True)

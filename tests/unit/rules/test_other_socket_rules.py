@@ -6,36 +6,45 @@ from statistics import median
 
 import pytest
 
-from perfkit.findings import Verdict
+from perfkit.findings import Finding, Verdict
 from perfkit.rules.fork_shared_socket import ForkSharedSocket
 from perfkit.rules.synchronized_expiry import SynchronizedExpiry
 from perfkit.rules.unread_reply import UnreadReply
+from tests.builders import PID
 from tests.unit.rules.socket_situations import Sockets
 
 CHILD = 4243
 
 
-def shared_for(path: Path, seconds: int, *, bytes_per_s: int, role: str = "upstream") -> Verdict:
+def shared_for(path: Path, seconds: int, users: tuple[int, ...], role: str = "upstream") -> Finding:
     sockets = Sockets()
     cookie = sockets.connection(born_s=0.0, role=role)
     for at_s in range(1, 50):
-        sockets.row(at_s, sockets.states[0] | {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * bytes_per_s})
+        sockets.row(at_s, sockets.states[0] | {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * 100})
     for at_s in range(10, 10 + seconds + 1, 10):
         sockets.shared(cookie, at_s, CHILD)
-    return ForkSharedSocket().check(sockets.record(path / "p"))[0].verdict
+    for number, user in enumerate(users):
+        sockets.used(cookie, 10 + number / 10, user)
+    return ForkSharedSocket().check(sockets.record(path / "p"))[0]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bytes_per_s", "role", "verdict"),
+    ("seconds", "users", "role", "verdict"),
     [
-        pytest.param(30, 100, "upstream", Verdict.FAIL, id="used-while-shared"),
-        pytest.param(30, 0, "upstream", Verdict.UNDECIDED, id="nobody-uses-it"),
-        pytest.param(0, 100, "upstream", Verdict.UNDECIDED, id="seen-once-between-fork-and-exec"),
-        pytest.param(30, 100, "downstream", Verdict.PASS, id="a-server-hands-a-client-to-its-worker"),
+        pytest.param(30, (PID, CHILD), "upstream", Verdict.FAIL, id="both-wait-on-it"),
+        pytest.param(30, (CHILD, CHILD + 1), "upstream", Verdict.FAIL, id="two-children-wait-on-it"),
+        pytest.param(30, (PID,), "upstream", Verdict.UNDECIDED, id="one-was-seen-once"),
+        pytest.param(30, (), "upstream", Verdict.UNDECIDED, id="nobody-was-seen-using-it"),
+        pytest.param(30, (PID,) * 25, "upstream", Verdict.PASS, id="a-worker-inherited-what-its-parent-uses"),
+        pytest.param(0, (PID, CHILD), "upstream", Verdict.UNDECIDED, id="seen-once-between-fork-and-exec"),
+        pytest.param(30, (CHILD,), "downstream", Verdict.PASS, id="a-server-hands-a-client-to-its-worker"),
     ],
 )
-def test_shared_after_a_fork(tmp_path: Path, seconds: int, bytes_per_s: int, role: str, verdict: Verdict) -> None:
-    assert shared_for(tmp_path, seconds, bytes_per_s=bytes_per_s, role=role) == verdict
+def test_shared_after_a_fork(tmp_path: Path, seconds: int, users: tuple[int, ...], role: str, verdict: Verdict) -> None:
+    finding = shared_for(tmp_path, seconds, users, role)
+    assert finding.verdict == verdict, finding.title
+    if verdict == Verdict.FAIL:
+        assert finding.evidence["processes"] == [PID, CHILD]
 
 
 def test_nothing_shared_passes(tmp_path: Path) -> None:
@@ -128,17 +137,22 @@ def test_several_downloads_that_stand_still_are_not_read_slowly(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("waits_s", "verdict"),
+    ("waits_s", "every", "most", "verdict"),
     [
-        pytest.param(0.4, Verdict.FAIL, id="always-one-answer-behind"),
-        pytest.param(0.001, Verdict.PASS, id="data-just-arrived-at-each-reading"),
+        pytest.param(0.4, 1, 50, Verdict.FAIL, id="always-one-answer-behind"),
+        pytest.param(0.001, 1, 50, Verdict.PASS, id="data-just-arrived-at-each-reading"),
+        pytest.param(0.4, 1, 900_000, Verdict.PASS, id="downloads-read-slowly"),
+        pytest.param(0.4, 40, 50, Verdict.PASS, id="an-answer-of-many-pieces"),
     ],
 )
-def test_a_connection_that_is_always_behind(tmp_path: Path, waits_s: float, verdict: Verdict) -> None:
+def test_a_connection_that_is_always_behind(
+    tmp_path: Path, waits_s: float, every: int, most: int, verdict: Verdict
+) -> None:
     sockets = Sockets()
     sockets.connection(born_s=1.0)
     for at_s in range(2, 58):
-        cells = {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * 30, "received_bytes": at_s * 50, "recv_q_bytes": 50}
+        cells = {"at_ns": int(at_s * 1e9), "sent_bytes": at_s // every * 30, "received_bytes": at_s * 50}
+        cells |= {"recv_q_bytes": 50 if at_s % 2 else most}
         waited = {"last_received_ns": int(waits_s * 1e9), "last_sent_ns": int(waits_s * 1e9) + 1_000_000}
         sockets.row(at_s, sockets.states[0] | cells | waited)
     [finding] = UnreadReply().check(sockets.record(tmp_path / "p"))
