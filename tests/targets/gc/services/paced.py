@@ -5,6 +5,7 @@ is set; the end of input ends the process.
 """
 
 import asyncio
+import collections
 import gc
 import json
 import os
@@ -14,7 +15,7 @@ import time
 
 async def _serve(handle, per_s):
     loop = asyncio.get_running_loop()
-    begun, number, late_ms = time.monotonic(), 0, []
+    begun, number, late_ms = time.monotonic(), 0, collections.deque(maxlen=5_000)
     over = asyncio.Event()
 
     def talk():
