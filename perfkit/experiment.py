@@ -10,7 +10,7 @@ from typing import Any
 
 from perfkit.analysis.gc_case import Case, gather
 from perfkit.attach.cgroup import memory_cgroup
-from perfkit.attach.target import inspect
+from perfkit.attach.target import children, inspect
 from perfkit.collectors.gc_experiment import COLLECTOR, planned_windows
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.lab import Part, module_command
@@ -62,6 +62,11 @@ def experiment_gc(pid: int, plan: Plan, output: Path | None = None, progress: Pr
     """
     progress = progress or Silent()
     target = inspect(pid)
+    if children(pid):
+        progress.say(
+            "the process has children: one that is forked meanwhile keeps the setting of that moment. "
+            "Where workers are forked, try settings on a worker, not on its parent"
+        )
     with ExitStack() as stack:
         writer = stack.enter_context(writing(output or default_output(f"experiment-{target.program}")))
         load = stack.enter_context(_load(plan, writer.raw("load"))) if plan.load_url else None

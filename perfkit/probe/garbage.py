@@ -3,7 +3,8 @@
 The newest objects of a young generation are looked at the way the collector does: references
 between them are taken off their reference counts. Objects that no other object and no frame
 refers to are garbage, whatever else goes on: nobody can reach them to change that. Works on
-all versions, also while the collector is switched off.
+all versions, also while the collector is switched off. For some milliseconds it holds references to what it looks at;
+an object whose last other reference goes away just then is freed by this thread.
 """
 
 from __future__ import annotations
