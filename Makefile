@@ -1,6 +1,7 @@
 # make demo    from nothing to a finished report       make test     every test
 # make check   what CI runs: lint, types, contracts, notebooks, tests
 # make bench   the long accuracy and speed runs        make samples  record profiles/ and sample_runs/ anew
+# make bench-pools   what is said about connection pools of real libraries
 # make bench-leaks   record 50 leaking and healthy programs and compare the verdicts with the truth
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 # What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
 
-.PHONY: demo test lint check bench bench-leaks samples sample_runs clean
+.PHONY: demo test lint check bench bench-gc bench-leaks bench-pools samples sample_runs picture clean
 .DELETE_ON_ERROR:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -47,9 +48,17 @@ check: lint test
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
 
+bench-pools: $(VENV)/ready
+	.ci/system-packages
+	$(BIN)/python benchmarks/pools.py
+
 # An hour: LEAKS='--only sessions_without_expiry --duration 30s' for less, LEAKS=--rescore for kept recordings.
 bench-leaks: $(VENV)/ready
 	$(BIN)/python -m benchmarks.leaks $(LEAKS)
+
+# The right answers about the garbage collector, predicted and measured effects, and false alarms: about 25 minutes.
+bench-gc: $(VENV)/ready
+	$(BIN)/python -m benchmarks.gc_tuning --experiments --noise 10
 
 # Committed recordings and the reports over them. Record on a quiet machine.
 samples: $(VENV)/ready
@@ -58,7 +67,7 @@ samples: $(VENV)/ready
 	    $(BIN)/perfkit record --scenario $$name -o profiles/$$name; \
 	done
 	PERFKIT_GOLDEN=write $(BIN)/python -m pytest -q tests/golden
-	$(MAKE) sample_runs
+	$(MAKE) sample_runs picture
 
 sample_runs: $(VENV)/ready
 	set -e; for name in $(SAMPLES); do for notebook in $(basename $(notdir $(wildcard notebooks/*.ipynb))); do \
@@ -66,6 +75,11 @@ sample_runs: $(VENV)/ready
 	    $(BIN)/perfkit check profiles/$$name --json >$$run/findings.json || test $$? -eq 1; \
 	    $(BIN)/perfkit report profiles/$$name --notebook $$notebook -o $$run/report.html --quiet; \
 	done; done
+
+# The picture in the README: the verdict and the drawn path of one report.
+PICTURE := sample_runs/leak_root_cause--heap_leak_sessions/report
+picture: $(VENV)/ready
+	$(BIN)/python -m tests.browser.picture $(PICTURE).html $(PICTURE).png
 
 clean:
 	rm -rf $(VENV) out dist .mypy_cache .ruff_cache .pytest_cache

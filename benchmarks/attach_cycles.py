@@ -9,13 +9,15 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from perfkit.attach.session import Session
-from tests.attach_targets import eventually, is_untouched, running
+from tests.attach_targets import eventually, gunicorn_alone, is_untouched, running
 
-STATES = ("busy", "sleep", "lock", "read", "asyncio_idle", "uvloop_idle", "threads", "load", "forked")
+STATES = ("busy", "sleep", "lock", "read", "asyncio_idle", "uvloop_idle", "gunicorn", "threads", "load", "forked")
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
 
@@ -61,7 +63,9 @@ def _cycles(state: str, version: str, python: Path, count: int) -> dict[str, obj
     stops_ns, attach_s, methods = [], [], set()
     left = "nothing"
     try:
-        with running("states.py", state, python=python) as target:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            more = [str(gunicorn_alone(Path(folder)))] if state == "gunicorn" else []
+            target = stack.enter_context(running("states.py", state, *more, python=python))
             before = target.look()
             for cycle in range(count):
                 began = time.perf_counter()

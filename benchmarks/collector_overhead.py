@@ -10,6 +10,7 @@ they take from the target is part of the ratio of throughput.
 
 import argparse
 import json
+import math
 import re
 import shutil
 import statistics
@@ -36,7 +37,7 @@ from perfkit.scenarios import load as load_scenario
 CANDIDATES = ("gc_pauses", "python_memory", "loop_lag", "asyncio_tasks", "process_stats", "pyspy_stacks")
 ALWAYS_ON = ("cpu", "gc", "process")
 RATE_PER_S = 400.0
-SETTLE_S = 0.3
+SETTLE_S = 0.5
 THROUGHPUT_AT_LEAST = 0.97
 ADDED_P99_AT_MOST_MS = 10.0
 
@@ -99,13 +100,15 @@ def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, 
                 yield name, which, pair
 
 
-def at_saturation(running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float) -> Any:
+def at_saturation(
+    running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
+) -> Any:
     """Return `{name: [(with, without), ...]}` of what `saturate` says."""
     found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
     saturate(running.proxy_port, running.proxy_pid, window_s)
     for name, chosen, pair in pairs(rounds, sets):
         with recording(chosen):
-            time.sleep(SETTLE_S)
+            time.sleep(settle_s if chosen else SETTLE_S)
             found[name].setdefault(pair, {})[bool(chosen)] = saturate(running.proxy_port, running.proxy_pid, window_s)
     return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
 
@@ -137,12 +140,28 @@ def in_open_loop(
     return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
 
 
+def median_and_interval(values: list[float]) -> str:
+    """Return the median with the interval that has it inside in at least 95 of 100 runs, from ranks alone.
+
+    Source: D. F. Bauer (1972), doi:10.1080/01621459.1972.10481279 (binomial ranks of the median).
+    """
+    ordered, n = sorted(values), len(values)
+    tails = [sum(math.comb(n, k) for k in range(rank)) / 2**n for rank in range(1, n // 2 + 1)]
+    rank = sum(tail <= 0.025 for tail in tails)
+    text = f"{statistics.median(ordered):.3f}"
+    return f"{text} ({ordered[rank - 1]:.3f}-{ordered[n - rank]:.3f})" if rank else f"{text} (too few pairs)"
+
+
 def main() -> None:
     """Run all windows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about two minutes, for a first impression")
     parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
     parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
+    parser.add_argument("--saturated", action="store_true", help="leave out the load at a fixed rate")
+    parser.add_argument(
+        "--settle", type=float, default=SETTLE_S, help="seconds from the start of collectors to a window"
+    )
     parser.add_argument("--only", nargs="*", default=None, help="names of collectors, gc or always_on")
     parser.add_argument("--out", type=Path, help="write every window as JSON")
     given = parser.parse_args()
@@ -167,16 +186,21 @@ def main() -> None:
         lab(scenario, Path(folder)) as running,
         attached(running.proxy_pid) as recording,
     ):
-        closed = at_saturation(running, recording, sets, rounds, window_s)
-        opened = in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")
+        closed = at_saturation(running, recording, sets, rounds, window_s, given.settle)
+        opened = {}
+        if not given.saturated:
+            opened = in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")
     print("| collector | throughput with / without | CPU per request | p99 with, ms | without, ms | added, ms |")
     print("|---|---|---|---|---|---|")
     for name in sets:
-        ratio = statistics.median(on["per_s"] / off["per_s"] for on, off in closed[name])
-        cpu = statistics.median(on["cpu_per_request_ns"] / off["cpu_per_request_ns"] for on, off in closed[name])
+        ratio = median_and_interval([on["per_s"] / off["per_s"] for on, off in closed[name]])
+        cpu = median_and_interval([on["cpu_per_request_ns"] / off["cpu_per_request_ns"] for on, off in closed[name]])
+        if not opened:
+            print(f"| {name} | {ratio} | {cpu} | | | |")
+            continue
         p99_on, p99_off = (statistics.median(pair[side]["p99_ms"] for pair in opened[name]) for side in (0, 1))
         added = statistics.median(on["p99_ms"] - off["p99_ms"] for on, off in opened[name])
-        print(f"| {name} | {ratio:.3f} | {cpu:.3f} | {p99_on:.2f} | {p99_off:.2f} | {added:+.2f} |")
+        print(f"| {name} | {ratio} | {cpu} | {p99_on:.2f} | {p99_off:.2f} | {added:+.2f} |")
     print(
         f"\nalways_on: {', '.join(always_on)}. Held to: throughput >= {THROUGHPUT_AT_LEAST},"
         f" added p99 <= {ADDED_P99_AT_MOST_MS:g} ms. {rounds} pairs of {window_s:g} s; open loop at {RATE_PER_S:g}/s."

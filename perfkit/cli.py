@@ -89,6 +89,7 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
     metavar="PERCENT",
     help="Share of the target's time that recording may cost it, such as 2%.  [default: what it takes]",
 )
+@click.option("--fetch", is_flag=True, help="Download what the target's interpreter lacks (memray for its version).")
 @click.option(
     "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
 )
@@ -104,6 +105,7 @@ def record(
     children: bool,
     output: Path | None,
     budget: str | None,
+    fetch: bool,
     settings_: tuple[str, ...],
     keep_raw: bool,
     quiet: bool,
@@ -132,6 +134,7 @@ def record(
         children=children,
         keep_raw=keep_raw,
         budget=verbs.parse_share(budget) if budget else None,
+        fetch=fetch,
         options=_options(settings_),
     )
     progress = TerminalProgress(quiet=quiet)
@@ -223,6 +226,69 @@ def report(
         ctx.exit(FINDINGS)
 
 
+@main.group()
+def experiment() -> None:
+    """Try settings on a live process, in windows of random order; everything is put back."""
+
+
+@experiment.command("gc")
+@click.option("--pid", type=click.IntRange(min=2), required=True, help="The process to try settings on.")
+@click.option("--thresholds", multiple=True, metavar="T0[,T0...]", help="First thresholds to try.  [default: chosen]")
+@click.option("--freeze", is_flag=True, help="Try gc.freeze(), too.")
+@click.option("--load", "load_url", metavar="URL", help="Send requests there, and compare their latency.")
+@click.option("--rate", default=100.0, show_default=True, help="Requests per second, with --load.")
+@click.option("--window", default="8s", show_default=True, metavar="TIME", help="What counts of each window.")
+@click.option("--washout", default="1s", show_default=True, metavar="TIME", help="What is left out before it.")
+@click.option("--blocks", default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried.")
+@click.option("--seed", default=1, show_default=True, help="Of the order of the windows.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@_JSON
+def experiment_gc(
+    pid: int,
+    thresholds: tuple[str, ...],
+    freeze: bool,
+    load_url: str | None,
+    rate: float,
+    window: str,
+    washout: str,
+    blocks: int,
+    seed: int,
+    output: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Try settings of the garbage collector: first the present one against itself, then all in random order.
+
+    \b
+    perfkit experiment gc --pid 4242
+    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ --rate 200 --thresholds 10000 --freeze
+    """
+    from perfkit import experiment as verb
+    from perfkit.check import check as ask
+    from perfkit.findings import to_json_form
+    from perfkit.record import parse_duration
+    from perfkit.terminal import TerminalProgress
+
+    plan = verb.Plan(
+        thresholds=verb.arguments_of(thresholds) if thresholds else (),
+        freeze=freeze,
+        window_s=parse_duration(window),
+        washout_s=parse_duration(washout),
+        blocks=blocks,
+        seed=seed,
+        load_url=load_url,
+        load_per_s=rate,
+    )
+    profile = verb.experiment_gc(pid, plan, output, TerminalProgress(quiet=quiet))
+    findings = ask(profile, "gc_tuning")
+    if as_json:
+        click.echo(json.dumps(to_json_form(str(profile.path), findings), indent=2))
+        return
+    _show(findings)
+    click.echo(f"next: perfkit report {profile.path} --notebook gc_tuning")
+
+
 @main.command()
 @click.argument("base_dir", metavar="BASE", type=click.Path(path_type=Path))
 @click.argument("head_dir", metavar="HEAD", type=click.Path(path_type=Path))
@@ -311,7 +377,7 @@ def _show(findings: "list[Finding]") -> None:
         click.secho(f"{str(finding.verdict).upper():9} ", bold=True, nl=False)
         click.echo(f"{finding.rule}: {finding.title}")
         if finding.site:
-            click.echo(f"          allocated in  {finding.site}")
+            click.echo(f"          {finding.site_label:13} {finding.site}")
         if finding.insertion:
             click.echo(f"          inserted in   {finding.insertion}")
         if finding.retainer:

@@ -96,7 +96,9 @@ class Comparison:
             case "improvement":
                 return f"Better: {good[0]}" + (f", and {len(good) - 1} more" if len(good) > 1 else "")
             case "same":
-                return "No regression: nothing got worse beyond noise"
+                unclear = self.outcomes.count(Outcome.CANNOT_TELL)
+                rest = f"; {unclear} of {len(self.outcomes)} could not be judged" if unclear else ""
+                return f"No regression: nothing got worse beyond noise{rest}"
         return "Cannot tell: nothing could be judged"
 
 
@@ -131,7 +133,7 @@ def compare(base: Profile, head: Profile, *, force: bool = False) -> Comparison:
         bool(refused),
         tuple(growth_changes(base, head, before, after, ratio)),
         tuple(each for each in judged if each.outcome is not Outcome.CANNOT_TELL or each.subject is None),
-        heap_change(base, head, (before.since_s, after.since_s)),
+        heap_change((base, head), (before.pid, after.pid), (before.since_s, after.since_s)),
     )
 
 
@@ -184,12 +186,15 @@ def _judged(each: Row, reasons: dict[str, str], busy: tuple[Disturbance | None, 
     """Return a row without its verdict where how it was recorded, or a busy machine, stands in the way."""
     if reason := reasons.get(each.metric) or reasons.get(each.family):
         return each.not_judged(reason)
-    if each.outcome not in (Outcome.WORSE, Outcome.BETTER) or each.change is None:
+    if each.change is None:
         return each
-    part = METRICS[each.metric].part
+    part, is_changed = METRICS[each.metric].part, each.outcome in (Outcome.WORSE, Outcome.BETTER)
+    stands_out = each.change.low > STANDS_OUT or each.change.high < 1 / STANDS_OUT
     for side in (side for side in busy if side is not None):
-        stands_out = each.change.low > STANDS_OUT or each.change.high < 1 / STANDS_OUT
-        if (part == "tail" and side.spoils_tails) or (part == "level" and side.spoils_levels and not stands_out):
+        spoils_change = (part == "tail" and side.spoils_tails) or (
+            part == "level" and side.spoils_levels and not stands_out
+        )
+        if (part != "size" and side.spoils_all) or (is_changed and spoils_change):
             return each.not_judged(str(side))
     return each
 

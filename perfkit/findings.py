@@ -38,6 +38,15 @@ class Site:
         return f"{self.function} ({self.file}:{self.line})" if self.line else f"{self.function} ({self.file})"
 
 
+_SITE_LABELS = {
+    "manual_collect": "called by",
+    "slow_finalizer": "runs in",
+    "fix_cycles": "made in",
+    "refuse_raise": "made in",
+    "gc_debt": "made in",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The answer of one rule over one profile.
@@ -66,6 +75,11 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
+    @property
+    def site_label(self) -> str:
+        """Return what the site is to the defect, for people."""
+        return _SITE_LABELS.get(self.class_, "allocated in")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the finding in its stable JSON form (`class_` is called `class`)."""
         raw = asdict(self)
@@ -83,7 +97,7 @@ class Rule(Protocol):
     """
 
     def check(self, profile: Profile) -> list[Finding]:
-        """Return one finding per process or thing judged; at least one."""
+        """Return one finding per process or thing judged; none where its kind of data was not asked for."""
         ...
 
 

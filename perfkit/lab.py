@@ -170,7 +170,9 @@ class RunningLab:
             raise LabFailed("load", "runs already", "", self.folder)
         options = self.folder / "load.options.json"
         options.write_text(self.scenario.load.options("127.0.0.1", self.proxy_port, length_s).to_json(), "utf-8")
-        self._load = Part("load", _module("perfkit.load", "--options", str(options), "-o", str(folder)), self.folder)
+        self._load = Part(
+            "load", module_command("perfkit.load", "--options", str(options), "-o", str(folder)), self.folder
+        )
         self.load_pid = self._load.pid
         self._load.ready()
 
@@ -199,12 +201,12 @@ def lab(scenario: Scenario, folder: Path) -> Iterator[RunningLab]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        upstream = Part("upstream", _module("perfkit.proxy.upstream", *_flags(scenario.upstream)), folder)
+        upstream = Part("upstream", module_command("perfkit.proxy.upstream", *_flags(scenario.upstream)), folder)
         stack.callback(upstream.stop)
         upstream_port = _port(upstream, upstream.ready(), "port")
         config = folder / "proxy.toml"
         config.write_text(to_toml(scenario.proxy_config(f"127.0.0.1:{upstream_port}")), "utf-8")
-        proxy = Part("proxy", _module("perfkit.proxy", "--config", str(config)), folder)
+        proxy = Part("proxy", module_command("perfkit.proxy", "--config", str(config)), folder)
         stack.callback(proxy.stop)
         said = proxy.ready()
         ports = {
@@ -242,7 +244,7 @@ def _key(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name)
 
 
-def _module(name: str, *arguments: str) -> list[str]:
+def module_command(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a module with this interpreter, whatever the current folder holds."""
     return [sys.executable, "-P", "-m", name, *arguments]
 

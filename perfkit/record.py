@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from perfkit.attach.target import inspect, inspect_any
+from perfkit.attach.target import Target, inspect, inspect_any
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.profile import RECORDING, Profile, ProfileWriter
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
@@ -24,8 +24,9 @@ def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -
     # Asked for by name, what looks from outside records any process; otherwise a process that is not Python is a slip.
     target = inspect(pid) if settings.collect is None else inspect_any(pid)
     output = settings.output or default_output(target.program)
+    _fetch(target, settings, progress)
     plan = plan_for(target, settings)
-    with _writing(output) as writer:
+    with writing(output) as writer:
         recorder = Recorder(writer, settings, progress)
         recorder.add(plan)
         recorder.run()
@@ -45,9 +46,10 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
 
     progress = progress or Silent()
     program = Path(command[0]).name
-    with _writing(settings.output or default_output(program)) as writer:
+    with writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
         with launch(command) as (_, session):
+            _fetch(session.target, settings, progress)
             recorder.add(plan_for(session.target, settings), session)
             recorder.run()
         return recorder.finish()
@@ -70,7 +72,7 @@ def record_scenario(name: str, settings: Settings, progress: Progress | None = N
     output = settings.output or Path("profiles") / scenario.name
     options = {**scenario.record.options, **settings.options}
     settings = replace(settings, duration_s=duration_s, collect=collect, options=options)
-    with _writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
+    with writing(output) as writer, lab(scenario, writer.raw("lab")) as running:
         progress.say(f"proxy is process {running.proxy_pid}, port {running.proxy_port}; starting the load")
         recorder = Recorder(writer, settings, progress, scenario=scenario.to_dict())
         running.start_load(writer.raw("load"), duration_s + scenario.record.warmup_s + 30.0)
@@ -87,8 +89,20 @@ def default_output(program: str) -> Path:
     return Path("profiles") / f"{Path(program).name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def _fetch(target: Target, settings: Settings, progress: Progress) -> None:
+    """Download what the target's interpreter lacks, if that is allowed; what cannot be had is left out as ever."""
+    if not settings.fetch:
+        return
+    from perfkit.attach.memray_builds import FetchFailed, fetch
+
+    try:
+        fetch(target)
+    except FetchFailed as error:
+        progress.say(f"{error}. {error.hint}")
+
+
 @contextmanager
-def _writing(output: Path) -> Iterator[ProfileWriter]:
+def writing(output: Path) -> Iterator[ProfileWriter]:
     """Yield a writer for a new folder; a folder in which nothing was recorded is removed again."""
     existed = output.exists()
     writer = ProfileWriter.create(output)

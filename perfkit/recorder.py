@@ -66,7 +66,8 @@ class Settings:
     `collect` holds groups or collector names; None takes every collector that works on the
     target and says what was left out. `options` maps a collector's name to its settings.
     `duration_s` None records until the target ends or the user interrupts. `budget` is the share of
-    the target's time that recording may cost it; None lets it take what it takes.
+    the target's time that recording may cost it; None lets it take what it takes. `fetch` allows to
+    download what the target's interpreter lacks.
     """
 
     output: Path | None = None
@@ -75,6 +76,7 @@ class Settings:
     children: bool = False
     keep_raw: bool = False
     budget: float | None = None
+    fetch: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -251,7 +251,9 @@ MEMORY_LEDGER = Table(
         _bytes("file_bytes", "file-backed resident memory (RssFile)"),
         _bytes("shmem_bytes", "shared resident memory (RssShmem)"),
         _count("python_blocks", "sys.getallocatedblocks()", nullable=True),
-        _bytes("pymalloc_free_bytes", "free memory inside pymalloc arenas", nullable=True),
+        _bytes("pymalloc_arena_bytes", "pymalloc arenas: memory for objects of up to 512 bytes", nullable=True),
+        _bytes("pymalloc_in_use_bytes", "blocks in pymalloc arenas that are in use", nullable=True),
+        _bytes("pymalloc_free_bytes", "free blocks and pools in pymalloc arenas", nullable=True),
         _bytes("glibc_in_use_bytes", "mallinfo2 uordblks + hblkhd", nullable=True),
         _bytes("glibc_retained_bytes", "mallinfo2 fordblks: freed, but kept by the allocator", nullable=True),
         _bytes("cgroup_bytes", "memory.current of the process's cgroup", nullable=True),
@@ -364,6 +366,7 @@ GC_PAUSES = Table(
         _PID,
         _time("start_ns", "start of the collection"),
         _time("pause_ns", "time from the start to the stop callback, finalizers and weakref callbacks included"),
+        _time("cpu_ns", "CPU time of it: less when the thread had to wait for a CPU, or slept", nullable=True),
         Column("generation", pa.int8(), "collected generation: 0, 1 or 2"),
         _count("collected", "objects freed"),
         _count("uncollectable", "objects found unreachable that could not be freed"),
@@ -386,6 +389,36 @@ GC_COUNTS = Table(
         Column("frozen_objects", pa.int64(), "objects in the permanent generation", "objects", nullable=True),
     ),
     ("pid", "at_ns"),
+)
+GARBAGE = Table(
+    "garbage",
+    "Unreachable objects that one look found among the newest ones, by kind: what waits for the collector.",
+    (
+        _PID,
+        _AT,
+        Column("generation", pa.int8(), "generation that was looked at"),
+        _count("examined", "objects that were looked at, alive or not"),
+        Column("type", pa.string(), "module.qualname of the type; NULL: this look found nothing", nullable=True),
+        Column("objects", pa.int64(), "unreachable objects of this kind", "objects"),
+        _bytes("size_bytes", "their size, with what only they hold and the collector does not track"),
+        _count("descriptors", "open sockets and files among them"),
+        Column("stack_id", pa.int32(), "their constructor, or the code of a function or generator", nullable=True),
+    ),
+    ("pid", "at_ns", "type"),
+)
+EXPERIMENT_WINDOWS = Table(
+    "experiment_windows",
+    "One row per window of an experiment: which setting was tried when; what counts lies between the two times.",
+    (
+        _PID,
+        _time("from_ns", "start of what counts: after the change of the setting and a while to settle"),
+        _time("until_ns", "end of the window"),
+        Column("phase", pa.string(), "noise: the present setting against itself; trial: settings against each other"),
+        Column("block", pa.int32(), "each block has every setting once, in random order"),
+        Column("setting", pa.string(), "name of the setting"),
+        Column("read_back", pa.string(), "the settings as the process had them at the end of the window, as JSON"),
+    ),
+    ("pid", "from_ns"),
 )
 TASKS = Table(
     "tasks",
@@ -621,6 +654,68 @@ EVENTS = Table(
         Column("pid", pa.int32(), "process it happened to", nullable=True),
     ),
     ("at_ns", "name"),
+)
+POOL_EVENTS = Table(
+    "pool_events",
+    "What happened to connections and to those who wanted one, from hooks in the pool's own code: nothing is sampled.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection, from one connect to its close", nullable=True),
+        Column(
+            "event",
+            pa.string(),
+            "found, found_in_use (before the recording), created, acquired, released, closed; collected: freed or given"
+            " back by the interpreter instead of the program; timeout, cancelled, failed: no connection was had;"
+            " waiting: somebody waits since then and longer than 0.1 s",
+        ),
+        _time("wait_ns", "time from the wish for a connection to this event", nullable=True),
+        _time("held_ns", "time for which the connection was lent", nullable=True),
+        Column("holder", pa.int64(), "number of the task, or thread, that asked for it", nullable=True),
+        Column("stack_id", pa.int32(), "who asked for it, without the pool's own frames", nullable=True),
+        _count("active_frames", "frames of the program that asked for it and had not returned", nullable=True),
+        Column("local", pa.string(), "own address of its socket", nullable=True),
+        Column("peer", pa.string(), "address it is connected to", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_STATES = Table(
+    "pool_states",
+    "Gauges of each connection pool, read from its own attributes.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        _count("max", "connections it may have; NULL: no limit", nullable=True),
+        _count("open", "connections, or slots that stand for one", nullable=True),
+        _count("in_use", "those that are lent", nullable=True),
+        _count("idle", "those that are not", nullable=True),
+        _count("waiting", "how many wait for one", nullable=True),
+        _count("ghosts", "slots taken by nobody, with no connection in them", nullable=True),
+        _count("sockets", "connections in the pool's own lists that have an open socket", nullable=True),
+    ),
+    ("pid", "at_ns", "pool"),
+)
+POOL_HOLDERS = Table(
+    "pool_holders",
+    "What those do who have a connection at a reading; of many, the oldest and the youngest uses.",
+    (
+        _PID,
+        _AT,
+        Column("pool", pa.string(), "library and name of the pool"),
+        Column("connection", pa.int64(), "number of the connection"),
+        Column("holder", pa.int64(), "number of the task or thread that took it", nullable=True),
+        _time("held_ns", "for how long it has had it"),
+        Column("taken_stack_id", pa.int32(), "who took it, without the pool's own frames", nullable=True),
+        Column("finished", pa.bool_(), "the task or thread that took it has ended", nullable=True),
+        _count("frames", "frames of the program that took it", nullable=True),
+        _count("active_frames", "those of them that have not returned", nullable=True),
+        _time("silent_ns", "time since data went over its socket in either direction", nullable=True),
+        Column("answered", pa.bool_(), "the last data came from the peer: nothing is being waited for", nullable=True),
+        Column("stack_id", pa.int32(), "where its holder is now", nullable=True),
+    ),
+    ("pid", "at_ns", "pool", "connection"),
 )
 SETTINGS = Table(
     "settings",

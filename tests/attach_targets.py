@@ -1,5 +1,6 @@
 """Processes to attach to: every interpreter found here, in every state; ready when they are yielded."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -32,6 +33,16 @@ def same_version() -> Path:
 
 
 every_version = pytest.mark.parametrize("version", _VERSIONS)
+
+
+def gunicorn_alone(folder: Path) -> Path:
+    """Return the folder with nothing but gunicorn in it, which every interpreter can import: it is pure Python."""
+    for name in ("gunicorn", "packaging"):
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        (folder / name).symlink_to(Path(found.origin).parent)
+    return folder
 
 
 @dataclass

@@ -6,6 +6,7 @@ a test that needs exactly these rows. Rows are mappings as in `perfkit.tables`, 
 for `thread_id` (its name). All rows are the same on every run: no clock, no global randomness.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
@@ -52,13 +53,21 @@ def make_profile(
     ledger: Iterable[Row] = (),
     census: Iterable[Row] = (),
     containers: Iterable[Row] = (),
+    snapshots: Iterable[Row] = (),
     objects: Iterable[Row] = (),
     references: Iterable[Row] = (),
     cpu: Iterable[Row] = (),
     process: Iterable[Row] = (),
     requests: Iterable[Row] = (),
+    gc_pauses: Iterable[Row] = (),
+    gc_counts: Iterable[Row] = (),
+    garbage: Iterable[Row] = (),
+    lag: Iterable[Row] = (),
     events: Iterable[Row] = (),
     settings: Iterable[Row] = (),
+    pool_events: Iterable[Row] = (),
+    pool_states: Iterable[Row] = (),
+    pool_holders: Iterable[Row] = (),
     quality: Iterable[Row] = (),
     others: Mapping[str, Iterable[Row]] | None = None,
     manifest: Mapping[str, Any] | None = None,
@@ -72,13 +81,21 @@ def make_profile(
         "memory_ledger": ledger,
         "object_census": census,
         "container_sizes": containers,
+        "heap_snapshots": snapshots,
         "heap_objects": objects,
         "heap_references": references,
         "cpu_samples": cpu,
         "process_stats": process,
         "requests": requests,
+        "gc_pauses": gc_pauses,
+        "gc_counts": gc_counts,
+        "garbage": garbage,
+        "loop_lag": lag,
         "events": events,
         "settings": settings,
+        "pool_events": pool_events,
+        "pool_states": pool_states,
+        "pool_holders": pool_holders,
         "recording_quality": quality,
     } | dict(others or {})
     tables = {name: _table(name, rows, symbols, pid) for name, rows in given.items()}
@@ -121,7 +138,15 @@ def _service(path: Path, seconds: int, session_lifetime_s: int | None, **more: A
         "cpu": cpu_rows(seconds),
         "process": process_rows(seconds),
         "requests": request_rows(seconds),
+        "gc_pauses": gc_pause_rows(seconds),
+        "gc_counts": [
+            {"at_ns": at * SECOND_NS // 4, "count0": at * 83 % 700, "count1": at % 11, "count2": 3}
+            for at in range(4 * seconds)
+        ],
+        "garbage": garbage_rows(seconds),
+        "settings": setting_rows(),
         "events": [{"at_ns": 0, "duration_ns": seconds * SECOND_NS, "kind": "load", "name": "constant 20/s"}],
+        **pool_rows(seconds),
         "quality": quality_rows(seconds),
     }
     return make_profile(path, duration_s=seconds, **(rows | more))
@@ -237,7 +262,7 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
         rows.append(
             shared
             | {
-                "container": "0x7f01",
+                "container": "0x3",
                 "items": sessions_alive(at_s, session_lifetime_s),
                 "item_type": "app.sessions.Session",
                 "owner": "module app.sessions > SESSIONS",
@@ -246,7 +271,7 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
         rows.append(
             shared
             | {
-                "container": "0x7f02",
+                "container": "0x5",
                 "items": 64,
                 "item_type": "app.routes.Route",
                 "owner": "module app.routes > ROUTES",
@@ -268,7 +293,7 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
         if held_by is not None:
             references.append({"rung": rung, "from_id": held_by, "to_id": number, "label": label or None})
 
-    for rung, at_s in enumerate((seconds / 10, seconds)):
+    for rung, at_s in enumerate((seconds // 10, seconds)):
         sessions = range(sessions_alive(at_s, None))
         alive = sessions[-sessions_alive(at_s, session_lifetime_s) :]
         add(rung, 1, "builtins.module", 80, None, root="module", name="app.sessions")
@@ -282,7 +307,19 @@ def graph_rows(seconds: int, session_lifetime_s: int | None) -> dict[str, list[R
             add(rung, number + 2, "builtins.str", 61, number + 1, ".user")
             add(rung, number + 3, "builtins.bytearray", 1_024, number + 1, ".data")
     references.sort(key=lambda row: (row["rung"], row["from_id"]))
-    return {"objects": objects, "references": references}
+    snapshots = [
+        {
+            "rung": rung,
+            "at_ns": at_s * SECOND_NS,
+            "mode": "copy",
+            "objects": sum(row["rung"] == rung for row in objects),
+            "references": sum(row["rung"] == rung for row in references),
+            "size_bytes": sum(row["size_bytes"] for row in objects if row["rung"] == rung),
+            "stopped_ns": 2_000_000,
+        }
+        for rung, at_s in enumerate((seconds // 10, seconds))
+    ]
+    return {"snapshots": snapshots, "objects": objects, "references": references}
 
 
 def with_sockets(seconds: int) -> dict[str, Any]:
@@ -371,6 +408,82 @@ def request_rows(seconds: int, per_s: int = 20, seed: int = 11, error_every: int
     return rows
 
 
+TIDY: Stack = (*MAIN, ("tidy", "/srv/app/server.py", 93))
+SPAN: Stack = (("Span.__init__", "/srv/app/trace.py", 14),)
+
+
+def gc_pause_rows(seconds: int) -> list[Row]:
+    """Return a young collection twice a second, each eleventh of the middle generation, and one by hand."""
+    rows: list[Row] = [
+        pause(number * SECOND_NS // 2, 0.3 if number % 11 else 1.2, generation=int(not number % 11), collected=40)
+        for number in range(1, 2 * seconds)
+    ]
+    return [*rows, pause(seconds * SECOND_NS // 3 + 1, 9.0, generation=2, manual=True, collected=12, stack=TIDY)]
+
+
+def pause(at_ns: int, took_ms: float, *, generation: int = 0, manual: bool = False, **more: Any) -> Row:
+    """Return one collection; it frees nothing unless told."""
+    took_ns = int(took_ms * 1e6)
+    return {
+        "start_ns": at_ns, "pause_ns": took_ns, "cpu_ns": took_ns, "generation": generation, "collected": 0,
+        "uncollectable": 0, "manual": manual, "os_tid": 1, **more,
+    }  # fmt: skip
+
+
+def garbage_rows(seconds: int) -> list[Row]:
+    """Return what a look every five seconds finds: few spans in cycles."""
+    look = {"generation": 0, "examined": 500}
+    return [
+        {"at_ns": at * SECOND_NS, **look, **kind}
+        for at in range(1, seconds, 5)
+        for kind in (
+            {"type": "app.trace.Span", "objects": 8, "size_bytes": 900, "descriptors": 0, "stack": SPAN},
+            {"type": "builtins.list", "objects": 8, "size_bytes": 700, "descriptors": 0},
+        )
+    ]
+
+
+def setting_rows(thresholds: tuple[int, int, int] = (700, 10, 10), *, enabled: bool = True) -> list[Row]:
+    """Return the collector's settings as they are read at the start."""
+    values = {"gc.enabled": enabled, "gc.thresholds": list(thresholds), "gc.frozen_objects": 0}
+    return [{"at_ns": 0, "name": name, "value": json.dumps(value)} for name, value in values.items()]
+
+
+def pool_rows(seconds: int, per_s: int = 10) -> dict[str, list[Row]]:
+    """Return a pool of ten connections with ten short uses per second, and a young collection each second."""
+    shared = {"pool": "sqlalchemy QueuePool", "stack": LOGIN}
+    events: list[Row] = [
+        {**shared, "event": "created", "connection": number, "at_ns": 1_000_000 * number} for number in range(3)
+    ]
+    for number in range(seconds * per_s - 1):
+        use = {**shared, "connection": number % 3, "holder": number}
+        at_ns = (number + 1) * SECOND_NS // per_s
+        events.append({**use, "event": "acquired", "at_ns": at_ns, "wait_ns": 40_000})
+        events.append(
+            {**use, "event": "released", "at_ns": at_ns + 20_000_000, "held_ns": 20_000_000, "active_frames": 3}
+        )
+    states = [
+        {"pool": shared["pool"], "at_ns": at * SECOND_NS // 2 + 1, "max": 10, "open": 3, "in_use": int(at % 5 == 0),
+         "idle": 3, "waiting": 0, "sockets": 3}
+        for at in range(seconds * 2)
+    ]  # fmt: skip
+    settings = {"library": "sqlalchemy", "max_size": 10, "acquire_timeout_s": 30.0, "max_lifetime_s": 3600}
+    thresholds = {"at_ns": 0, "name": "gc.thresholds", "value": "[700, 10, 10]"}
+    return {
+        "pool_events": sorted(events, key=lambda row: row["at_ns"]),
+        "pool_states": states,
+        "settings": [
+            thresholds,
+            *({"at_ns": 0, "name": f"pool.{shared['pool']}.{name}", "value": json.dumps(value)}
+              for name, value in settings.items()),
+        ],
+        "gc_pauses": [
+            {"start_ns": at * SECOND_NS, "pause_ns": 400_000, "generation": 0, "collected": 3, "uncollectable": 0}
+            for at in range(1, seconds)
+        ],
+    }  # fmt: skip
+
+
 def quality_rows(seconds: int) -> list[Row]:
     """Return collectors that took what they should; the sampler lost one reading in fifty."""
     until = seconds * SECOND_NS
@@ -380,6 +493,8 @@ def quality_rows(seconds: int) -> list[Row]:
         | {"collector": "memray_heap", "expected": None, "taken": seconds * 480, "lost": 0, "stopped_ns": 9_000_000},
         shared | {"collector": "process_stats", "expected": seconds + 1, "taken": seconds + 1, "lost": 0},
         shared | {"collector": "pyspy_stacks", "expected": seconds * 50, "taken": seconds * 49, "lost": seconds},
+        shared | {"collector": "gc_pauses", "expected": 2 * seconds, "taken": 2 * seconds, "lost": 0, "cost_ns": 9_000},
+        shared | {"collector": "pool_events", "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
         shared | {"collector": "load", "pid": None, "expected": seconds * 20, "taken": seconds * 20, "lost": 0},
     ]
 
@@ -393,6 +508,8 @@ def _table(name: str, rows: Iterable[Row], symbols: Symbols, pid: int) -> pa.Tab
 def _numbered(row: Row, symbols: Symbols, pid: int, has_pid: bool) -> dict[str, Any]:
     """Return a row with ids in place of stacks and thread names."""
     cells = dict(row)
+    if "taken_stack" in cells:
+        cells["taken_stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("taken_stack")])
     if "stack" in cells:
         cells["stack_id"] = symbols.stack([symbols.frame(*frame) for frame in cells.pop("stack")])
     if "thread" in cells:

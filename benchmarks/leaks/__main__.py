@@ -8,9 +8,10 @@ Recordings, truths and findings are kept under out/leaks/NAME-SHAPE-SEED/. Run i
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.leaks import table
@@ -24,8 +25,16 @@ ROOT = Path(__file__).parents[2]
 def main() -> int:
     """Print the table, write the numbers; return 1 when a program could not be judged."""
     options = _options()
+    asked = () if options.objects is None else ("--objects", str(options.objects))
     runs = [
-        Run(program, shape, seed, interpreter(version), options.keep / _folder(program.name, shape, seed, version))
+        Run(
+            program,
+            shape,
+            seed,
+            interpreter(version),
+            options.keep / _folder(program.name, shape, seed, version),
+            asked,
+        )
         for program in programs(options.only)
         for shape in options.shapes
         for seed in options.seeds
@@ -46,14 +55,16 @@ def main() -> int:
     print(table.header(), flush=True)
     scores, failed = [], []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for run, (result, problem) in zip(runs, pool.map(_caught(judge), runs), strict=True):
+        for done in as_completed([pool.submit(_caught(judge), run) for run in runs]):
+            name, result, problem = done.result()
             if result is None:
-                failed.append(run.program.name)
-                print(f"{run.program.name:<{table.WIDTH}}could not be judged: {problem}", flush=True)
+                failed.append(name)
+                print(f"{name:<{table.WIDTH}}could not be judged: {problem}", flush=True)
             else:
                 scores.append(result)
                 print(table.row(result), flush=True)
-    numbers = table.summary(scores)
+    scores.sort(key=lambda each: (not each.positive, each.name, each.shape, each.seed))
+    numbers = {**table.summary(scores), "load_per_core": round(os.getloadavg()[2] / (os.cpu_count() or 1), 2)}
     print(table.footer(numbers))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [each.to_dict() for each in scores]
@@ -66,14 +77,14 @@ def _folder(name: str, shape: str, seed: int, version: str) -> str:
     return "-".join([name, shape, str(seed), *([Path(version).name] if version else [])])
 
 
-def _caught(judge: Callable[[Run], Score]) -> Callable[[Run], tuple[Score | None, str]]:
+def _caught(judge: Callable[[Run], Score]) -> Callable[[Run], tuple[str, Score | None, str]]:
     """Return the function that gives the problem back instead of ending the whole benchmark."""
 
-    def safely(run: Run) -> tuple[Score | None, str]:
+    def safely(run: Run) -> tuple[str, Score | None, str]:
         try:
-            return judge(run), ""
+            return run.program.name, judge(run), ""
         except Exception as problem:  # noqa: BLE001 - one broken program must not cost the others their hour
-            return None, f"{type(problem).__name__}: {problem}"
+            return run.program.name, None, f"{type(problem).__name__}: {problem}"
 
     return safely
 
@@ -86,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="programs at a time")
     parser.add_argument("--shapes", nargs="+", default=["steady"], choices=("steady", "diurnal", "bursty"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--objects", type=int, help="size of the static heap (each program's own: mostly 200,000)")
     parser.add_argument("--interpreters", nargs="+", default=[""], metavar="VERSION", help="such as 3.10, or paths")
     parser.add_argument(
         "--peers",

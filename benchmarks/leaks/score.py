@@ -55,7 +55,7 @@ def score(run: Run, findings: Mapping[str, Any], seconds: float | None = None) -
     [finding] = findings["findings"]
     class_ = finding["class"]
     leak = finding["verdict"] == "fail" and class_ in LEAK_CLASSES
-    truth = true_slope(run) if program.positive else None
+    truth = true_slope(run, finding) if program.positive else None
     rate = None if program.counted else finding["rate_bytes_per_s"]
     retainers = [finding["retainer"], *candidates(finding)]
     held = [_holds(program, each) for each in retainers]
@@ -95,11 +95,16 @@ def candidates(finding: Mapping[str, Any]) -> list[list[str]]:
     return [path for each in listed if (path := each.get("owner") or each.get("path") or each.get("retainer"))]
 
 
-def true_slope(run: Run) -> float | None:
-    """Return how fast it leaked while it was recorded, bytes (or units) per second; None when nobody counted."""
+def true_slope(run: Run, finding: Mapping[str, Any]) -> float | None:
+    """Return how fast it leaked in the window that the finding speaks of; None when nobody counted.
+
+    In bytes (or units) per second, by the first and the last reading in the window: all of the
+    recording where the finding names no window.
+    """
     manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
-    first = manifest["started_monotonic_ns"]
-    last = first + manifest["duration_ns"]
+    evidence = finding["evidence"]
+    first = manifest["started_monotonic_ns"] + int(evidence.get("since_s", 0) * 1e9)
+    last = first + int(evidence.get("window_s", 0) * 1e9 or manifest["duration_ns"])
     rows = [json.loads(line) for line in run.truth.read_text("utf-8").splitlines() if line.endswith("}")]
     rows = [row for row in rows if first <= row["monotonic_ns"] <= last]
     if len(rows) < 2:
@@ -151,5 +156,4 @@ def memray_leaks(run: Run) -> None:
         "join stacks using (stack_id) join frames on leaf_frame_id = frame_id "
         "where freed_ns is null group by all order by size_bytes desc limit 10"
     )
-    answer = [[row.file, int(row.line or 0), int(row.size_bytes)] for row in rows.itertuples()]
-    (run.folder / "memray.json").write_text(json.dumps(answer), "utf-8")
+    (run.folder / "memray.json").write_text(rows.to_json(orient="values"), "utf-8")

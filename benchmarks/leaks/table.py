@@ -8,6 +8,8 @@ from typing import Any
 from benchmarks.leaks.score import Score
 
 WIDTH = 25
+BUSY = 1.5
+"""Load per core from which on recordings of programs that share the machine say little about the method."""
 
 
 def _mark(value: bool | None) -> str:
@@ -89,6 +91,10 @@ def footer(numbers: dict[str, Any]) -> str:
             lines.append(f"  {name.replace('_', ' '):<26}{of:<20}{_HELD_TO.get(name, '')}")
     if numbers["slope_error_median"] is not None:
         lines.append(f"  {'slope error, median':<26}{numbers['slope_error_median']:.1%}")
+    if numbers["load_per_core"] > BUSY:
+        lines.append(
+            f"  The machine was busy ({numbers['load_per_core']:.1f} runnable processes per core): run it again later."
+        )
     lines.append("expected -> got:")
     lines += [f"  {expected:<20} {got:<20} {count}" for expected, got, count in numbers["confusion"]]
     return "\n".join(lines)

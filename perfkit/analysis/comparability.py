@@ -21,10 +21,10 @@ LOAD_TOLERANCE = 0.1
 """Latency rises slowly with the load until it rises quickly: a tenth more requests is noticed at 80 % of capacity."""
 MIN_COMMON_CODE = 0.2
 """Two versions of one service share most of their functions, two services hardly more than the standard library."""
-HEAVY = ("memray_heap", "object_graph", "object_sites")
-"""Collectors that slow the target down or take memory of its own: measured in benchmarks/, 1.4 to 3 times the CPU."""
 TIMED = ("latency", "throughput", "cpu", "gc")
-EVERYTHING = (*TIMED, "memory")
+HEAVY = {"memray_heap": (*TIMED, "memory"), "object_sites": (*TIMED, "memory"), "object_graph": TIMED}
+"""Collectors that cost the target, and what: the tracer takes memory of its own and up to 3 times the CPU
+(benchmarks/collector_overhead.py), the graph a copy of the process."""
 _COMMON = ("cpu_samples", "heap_survival", "memory_ledger", "object_census", "heap_objects", "gc_pauses", "requests",
            "process_stats")  # fmt: skip
 _NOT_COMPARED = ("name", "doc", "expect", "record.duration_s", "record.warmup_s", "load.seed", "proxy.port")
@@ -163,8 +163,8 @@ def _collectors(base: Profile, head: Profile) -> Iterator[Difference]:
         if name not in before or name not in after:
             words = ["recorded" if name in each else "not recorded" for each in (before, after)]
             if name in HEAVY:
-                because = "it costs the target time and memory; record both with the same --collect"
-                yield Difference(name, words[0], words[1], Bearing.NOT_JUDGED, because, EVERYTHING)
+                because = "it costs the target; record both with the same --collect"
+                yield Difference(name, words[0], words[1], Bearing.NOT_JUDGED, because, HEAVY[name])
             else:
                 yield Difference(name, words[0], words[1], Bearing.NOTED)
             continue

@@ -13,14 +13,14 @@ class Metric:
     """A number that is compared. `family` groups what is judged, or not judged, together.
 
     `part` says what a busy machine does to it: most to tails, less to levels (medians, times on
-    the CPU), nothing to counts.
+    the CPU), to counts only when it is overloaded, and nothing to sizes.
     """
 
     family: str
     unit: str
     effect: Effect
     doc: str
-    part: Literal["tail", "level", "count"] = "level"
+    part: Literal["tail", "level", "count", "size"] = "level"
 
 
 METRICS = {
@@ -64,7 +64,7 @@ METRICS = {
         "latency", "ms", Effect(1.5, 5.0), "99th percentile of how late the event loop runs what is due", "tail"
     ),
     "resident_bytes": Metric(
-        "memory", "bytes", Effect(1.15, 8 * MIB), "mean resident memory of all processes; arenas come in MiB", "count"
+        "memory", "bytes", Effect(1.15, 8 * MIB), "mean resident memory of all processes; arenas come in MiB", "size"
     ),
 }
 """Every number that is judged, with the smallest change that counts and why.

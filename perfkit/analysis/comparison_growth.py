@@ -19,6 +19,8 @@ MIN_FACTOR = 1.25
 """Rates of one leak in two runs differ with what the requests bring; below a quarter more they are the same."""
 REST_SHARE = 0.2
 """A leak is gone when at most this share of it can be left; more is called slower growth."""
+MIN_EXPLAINED = 0.5
+"""A measure that shows less than this share of the growth that the rule found is not a measure of it."""
 MIN_LOAD_RATIO = 0.1
 """With less than a tenth of the load, a leak per request hides: nothing is said."""
 
@@ -167,6 +169,8 @@ def _rate(base: Profile, head: Profile, before: Grower, after: Grower, leak: Gro
             continue
         second = _scaled(second, factor)
         its_own = first if leak is before else second
+        if unit == "bytes/s" and leak.rate is not None and its_own.estimate < MIN_EXPLAINED * leak.rate[1]:
+            continue
         if unit == "objects/s" and leak.rate is not None and its_own.estimate > 0:
             # What the rule found to grow, bytes, is what a reader wants to hear of.
             each_bytes = leak.rate[1] / its_own.estimate

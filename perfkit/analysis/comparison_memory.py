@@ -4,6 +4,7 @@ Only the resident memory is judged. The other tables say what there is more or l
 that is growth without end is for `comparison_growth`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,9 +31,12 @@ TOP = 20
 """Rows of a table that are told."""
 MIN_SHARE = 0.02
 """A difference of less than this share of BASE's heap is not told (Eclipse MAT, suspects2.xml: 2 % of the baseline)."""
+SAME_END = 3
+"""Last steps of a path that have to be the same: the attribute, what it holds, and its type."""
 CANDIDATES = 40
 """Lines or types of each recording whose rates are compared: those that grow fastest."""
-_ARTIFACTS = r"^(perfkit\.probe|perfkit_|_?memray|__perfkit)"
+_ARTIFACTS = r"^(perfkit[ ._]probe|perfkit_|perfkit >|_?memray|__perfkit)"
+"""Types and paths that the measurement itself brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +104,23 @@ def resident_rows(base: Profile, head: Profile) -> list[Row]:
     return [row("resident_bytes", *found)]
 
 
-def heap_change(base: Profile, head: Profile, since_s: tuple[float, float]) -> HeapChange:
-    """Return what there is more or less of in the heaps of the main processes.
+def heap_change(profiles: tuple[Profile, Profile], pids: tuple[int, int], since_s: tuple[float, float]) -> HeapChange:
+    """Return what there is more or less of in the heaps of two processes.
 
     Args:
-        base: the recording before.
-        head: the recording after.
+        profiles: the recordings before and after.
+        pids: the process of each.
         since_s: end of the warm-up in each, in seconds.
     """
-    pids = [profile.pids[0] if profile.pids else -1 for profile in (base, head)]
-    graphs = [HeapGraph.of(profile, pid, -1) for profile, pid in zip((base, head), pids, strict=True)]
+    graphs = [HeapGraph.of(profile, pid, -1) for profile, pid in zip(profiles, pids, strict=True)]
     paths: tuple[Part, ...] = ()
     holders: tuple[Part, ...] = ()
     if graphs[0] is not None and graphs[1] is not None:
         tables = [by_path(graph) for graph in graphs if graph is not None]
-        paths = _parts([_mapping(table, "path", "size_bytes") for table in tables])
+        paths = _parts(_paired([_mapping(table, "path", "size_bytes") for table in tables]))
         tables = [by_type(graph) for graph in graphs if graph is not None]
         holders = _parts([_mapping(table, "type", "held_bytes") for table in tables])
-    censuses = [_census(profile, pid) for profile, pid in zip((base, head), pids, strict=True)]
+    censuses = [_census(profile, pid) for profile, pid in zip(profiles, pids, strict=True)]
     counted = all(len(census) for census in censuses)
     return HeapChange(
         paths,
@@ -126,12 +129,28 @@ def heap_change(base: Profile, head: Profile, since_s: tuple[float, float]) -> H
         _paces("objects/s", [_type_slopes(census, since) for census, since in zip(censuses, since_s, strict=True)]),
         _paces(
             "bytes/s",
-            [
-                _line_slopes(profile, pid, since)
-                for profile, pid, since in zip((base, head), pids, since_s, strict=True)
-            ],
+            [_line_slopes(profile, pid, since) for profile, pid, since in zip(profiles, pids, since_s, strict=True)],
         ),
     )
+
+
+def _paired(sides: list[dict[str, tuple[int, int]]]) -> list[dict[str, tuple[int, int]]]:
+    """Return objects and bytes by path, BASE's paths renamed where the same things are reached another way in HEAD.
+
+    Which of several shortest paths to an object is told may differ from run to run. A path that only one
+    has and that ends like exactly one that only the other has is taken for the same.
+    """
+    before, after = sides
+    ends: list[dict[str, list[str]]] = [{}, {}]
+    for found, mine, other in ((ends[0], before, after), (ends[1], after, before)):
+        for name in mine.keys() - other.keys():
+            steps = name.split(" > ")
+            if len(steps) > SAME_END:
+                found.setdefault(" > ".join(steps[-SAME_END:]), []).append(name)
+    renamed = {
+        old[0]: ends[1][end][0] for end, old in ends[0].items() if len(old) == 1 and len(ends[1].get(end, ())) == 1
+    }
+    return [{renamed.get(name, name): size for name, size in before.items()}, after]
 
 
 def _mapping(table: pd.DataFrame, name: str, size: str) -> dict[str, tuple[int, int]]:
@@ -145,10 +164,8 @@ def _mapping(table: pd.DataFrame, name: str, size: str) -> dict[str, tuple[int, 
 def _parts(sides: list[dict[str, tuple[int, int]]]) -> tuple[Part, ...]:
     """Return the parts that differ by enough, the largest difference first."""
     least = max(MIN_SHARE * sum(size for _objects, size in sides[0].values()), 1)
-    parts = [
-        Part(name, *zip(sides[0].get(name, (0, 0)), sides[1].get(name, (0, 0)), strict=True))
-        for name in sides[0].keys() | sides[1].keys()
-    ]
+    names = sorted(name for name in sides[0].keys() | sides[1].keys() if not re.match(_ARTIFACTS, name))
+    parts = [Part(name, *zip(sides[0].get(name, (0, 0)), sides[1].get(name, (0, 0)), strict=True)) for name in names]
     differing = [part for part in parts if abs(part.size_bytes[1] - part.size_bytes[0]) >= least]
     return tuple(sorted(differing, key=lambda part: (-abs(part.size_bytes[1] - part.size_bytes[0]), part.name))[:TOP])
 

@@ -18,7 +18,7 @@ from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
-from perfkit.analysis.survival import LiveHeap, SiteGrowth, growing_sites, live_heap
+from perfkit.analysis.survival import LiveHeap, Place, SiteGrowth, growing_sites, live_heap, places
 from perfkit.analysis.trends import Slope, discoveries, mann_kendall, persistence, theil_sen, warm_up_end
 from perfkit.profile import Profile
 
@@ -114,6 +114,16 @@ class ContainerGrowth:
 
 
 @dataclass(frozen=True, slots=True)
+class Added:
+    """The kind of thread or descriptor that became most more numerous, and who started it, where that is known."""
+
+    what: str
+    first: int
+    last: int
+    start: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of the growth of one process. Lists are empty when nothing grows *or* nothing was recorded.
 
@@ -137,6 +147,8 @@ class Evidence:
     limit: Limit | None
     heap_growth: HeapGrowth | None = None
     between_s: float = 0.0
+    threads_added: "Added | None" = None
+    descriptors_added: "Added | None" = None
 
     @property
     def python_bytes_per_s(self) -> float | None:
@@ -151,7 +163,7 @@ class Evidence:
 
 def gather(profile: Profile, pid: int) -> Evidence:
     """Return what a profile holds about the growth of one process after its warm-up."""
-    load = Load.of(profile)
+    load = Load.of(profile, pid)
     census, sizes = _of(profile, "object_census", pid), _of(profile, "container_sizes", pid)
     readings, stats = _of(profile, "memory_ledger", pid), _of(profile, "process_stats", pid)
     tracing_s = _of(profile, "heap_usage", pid)["at_ns"].min() / 1e9
@@ -193,7 +205,45 @@ def gather(profile: Profile, pid: int) -> Evidence:
         limit=memory_limit(profile, pid),
         heap_growth=grown,
         between_s=between_s,
+        threads_added=_threads_added(profile, pid),
+        descriptors_added=_descriptors_added(profile, pid),
     )
+
+
+def _threads_added(profile: Profile, pid: int) -> Added | None:
+    """Return the threads that were added, by what they run and who started them."""
+    rows = _of(profile, "python_threads", pid)
+    if rows.empty:
+        return None
+    keys = ["name", "function", "start_stack_id"]
+    most = _most_added(rows, keys, "threads")
+    if most is None:
+        return None
+    (name, function, stack), first, last = most
+    start = places(profile).get(int(stack)) if stack >= 0 else None
+    return Added(f"{name} ({function})" if function else str(name), first, last, start)
+
+
+def _descriptors_added(profile: Profile, pid: int) -> Added | None:
+    """Return the descriptors that were added, by what they are."""
+    rows = _of(profile, "descriptors", pid)
+    most = _most_added(rows, ["kind", "name"], "descriptors") if len(rows) else None
+    if most is None:
+        return None
+    (kind, name), first, last = most
+    return Added(f"{kind} {name}".strip(), first, last)
+
+
+def _most_added(rows: pd.DataFrame, keys: list[str], column: str) -> tuple[tuple[Any, ...], int, int] | None:
+    """Return the group whose number grew most from the first to the last reading, and both numbers."""
+    filled = rows.assign(**{key: rows[key].fillna(-1 if key.endswith("_id") else "") for key in keys})
+    ends = [filled[filled["at_ns"] == at] for at in (filled["at_ns"].min(), filled["at_ns"].max())]
+    first, last = (end.groupby(keys)[column].sum() for end in ends)
+    more = last.sub(first, fill_value=0)
+    if more.empty or more.max() <= 0:
+        return None
+    key = more.idxmax()
+    return tuple(key), int(first.get(key, 0)), int(last.get(key, 0))
 
 
 def growing_types(census: pd.DataFrame, rate: float = 0.05) -> list[TypeGrowth]:
@@ -425,18 +475,36 @@ def _code(profile: Profile, pid: int) -> dict[str, list[CodePlace]]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """When the load generator sent its requests, in seconds, increasing."""
+    """What the process was asked to do: `total` work done until each of n times `time_s`, both increasing.
+
+    `sent_s` are the requests of the load generator, empty when it sent none: then CPU time stands
+    in for them, of which only large differences (`variation` of the fastest) mean anything.
+    """
 
     sent_s: Floats
+    time_s: Floats
+    total: Floats
+    variation: float
 
     @classmethod
-    def of(cls, profile: Profile) -> "Load | None":
-        """Return the load of a profile, or None when perfkit did not send it."""
+    def requests(cls, sent_s: Floats) -> "Load":
+        """Return the load of requests that were sent at some times, in seconds, increasing."""
+        return cls(sent_s, sent_s, np.arange(1.0, len(sent_s) + 1), 0.1)
+
+    @classmethod
+    def of(cls, profile: Profile, pid: int | None = None) -> "Load | None":
+        """Return the load of a process: requests, else its CPU time; None when neither was recorded."""
         sent = np.sort(profile.table("requests")["start_ns"].to_numpy()) / 1e9
-        return cls(sent) if len(sent) else None
+        if len(sent):
+            return cls.requests(sent)
+        stats = _of(profile, "process_stats", pid) if pid is not None else pd.DataFrame()
+        if len(stats) < MIN_RUNGS:
+            return None
+        used = (stats["cpu_user_ns"] + stats["cpu_system_ns"]).to_numpy(np.float64) / 1e9
+        return cls(np.zeros(0), stats["at_ns"].to_numpy(np.float64) / 1e9, used, 0.5)
 
     def explains(self, time_s: Floats, values: Floats) -> bool:
-        """Return whether values follow the requests per second rather than their sum.
+        """Return whether values follow the work per second rather than its sum.
 
         Sessions that live as long as their connection follow the rate; what every request
         leaves behind follows the sum. Decided by which straight line leaves half as much over.
@@ -445,10 +513,14 @@ class Load:
             time_s: n times, increasing, seconds.
             values: n readings.
         """
-        total = np.searchsorted(self.sent_s, time_s).astype(np.float64)
         spacing = float(np.median(np.diff(time_s)))
-        rate = (total - np.searchsorted(self.sent_s, time_s - spacing)) / spacing
-        if np.ptp(rate) < 0.1 * rate.max(initial=0.0) or np.ptp(total) == 0:
+        if len(self.sent_s):
+            total = np.searchsorted(self.sent_s, time_s).astype(np.float64)
+            before = np.searchsorted(self.sent_s, time_s - spacing).astype(np.float64)
+        else:
+            total, before = (np.interp(at, self.time_s, self.total) for at in (time_s, time_s - spacing))
+        rate = (total - before) / spacing
+        if np.ptp(rate) < self.variation * rate.max(initial=0.0) or np.ptp(total) == 0:
             return False
         return _left_over(rate, values) < 0.5 * _left_over(total, values)
 

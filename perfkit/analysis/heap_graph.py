@@ -17,12 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from perfkit.analysis.dominators import immediate_dominators, preorder, sums_over_subtrees
+from perfkit.profile import Profile
 
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
-
-    from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
@@ -77,14 +76,14 @@ class HeapGraph:
     labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, profile: "Profile", pid: int, rung: int) -> "HeapGraph | None":
+    def of(cls, profile: Profile, pid: int, rung: int) -> "HeapGraph | None":
         """Return a snapshot of a profile, or None when there is none; rung -1 is the last.
 
         The two latest are kept, so that whoever asks next has the dominators and paths at once.
         """
         taken = snapshots(profile, pid)
         number = taken[-1] if rung < 0 and taken else rung
-        return _snapshot(profile, pid, number) if number in taken else None
+        return _snapshot(*_recording(profile), pid, number) if number in taken else None
 
     @classmethod
     def from_tables(cls, objects: pa.Table, references: pa.Table) -> "HeapGraph":
@@ -351,22 +350,33 @@ class HeapGraph:
         return kind
 
 
-@lru_cache(maxsize=4)
-def snapshots(profile: "Profile", pid: int) -> tuple[int, ...]:
+def snapshots(profile: Profile, pid: int) -> tuple[int, ...]:
     """Return the numbers of the snapshots of the heap of one process, increasing."""
+    return _numbers(*_recording(profile), pid)
+
+
+@lru_cache(maxsize=8)
+def _numbers(path: str, _started_unix_ns: int, pid: int) -> tuple[int, ...]:
+    """Return what `snapshots` returns."""
     import pyarrow.compute as pc
 
-    objects = profile.table("heap_objects").select(["pid", "rung"])
+    objects = Profile(path).table("heap_objects").select(["pid", "rung"])
     return tuple(sorted(pc.unique(objects.filter(pc.field("pid") == pid)["rung"]).to_pylist()))
 
 
 @lru_cache(maxsize=2)
-def _snapshot(profile: "Profile", pid: int, rung: int) -> HeapGraph:
+def _snapshot(path: str, _started_unix_ns: int, pid: int, rung: int) -> HeapGraph:
     """Return one snapshot."""
     import pyarrow.compute as pc
 
     chosen = (pc.field("pid") == pid) & (pc.field("rung") == rung)
-    return HeapGraph.from_tables(*(profile.table(f"heap_{what}").filter(chosen) for what in ("objects", "references")))
+    tables = (Profile(path).table(f"heap_{what}").filter(chosen) for what in ("objects", "references"))
+    return HeapGraph.from_tables(*tables)
+
+
+def _recording(profile: Profile) -> tuple[str, int]:
+    """Return what tells a recording from all others, whoever opened it."""
+    return str(profile.path.resolve()), profile.manifest.started_unix_ns
 
 
 def masked(label: str) -> str:

@@ -61,15 +61,22 @@ class HeapGrowth:
 
     `bytes` is by how much Python's objects grew, `garbage_bytes` the part of it that waits for the
     collector, `piles` where it piles up, most bytes first. Modules that were imported in between
-    are not in it: `imported_bytes` is their size.
+    are not in it: `imported_bytes` is their size. `classes` are the classes of paths in both, of
+    which each has `added_objects` and `added_bytes` more than before, and `objects` now.
     """
 
     before: HeapGraph
     after: HeapGraph
+    classes: PathClasses
+    objects: Ints
+    added_objects: Ints
+    added_bytes: Ints
     bytes: int
     garbage_bytes: int
     imported_bytes: int
     piles: tuple[Pile, ...]
+    is_whole: bool = True
+    """Whether both are of one moment each: else what is held and by whom may not fit together."""
 
 
 def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
@@ -111,6 +118,10 @@ def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
     return HeapGrowth(
         before=before,
         after=after,
+        classes=classes,
+        objects=objects_after,
+        added_objects=growth.objects,
+        added_bytes=growth.bytes,
         bytes=total,
         garbage_bytes=garbage,
         imported_bytes=imported_bytes,
@@ -238,7 +249,12 @@ def _between(path: str, recorded_unix_ns: int, pid: int) -> tuple[HeapGrowth, fl
     before, after = (HeapGraph.of(profile, pid, int(each["rung"])) for each in (first, last))
     if before is None or after is None or last["at_ns"] <= first["at_ns"]:
         return None
-    return heap_growth(before, after), first["at_ns"] / 1e9, last["at_ns"] / 1e9
+    grown = heap_growth(before, after)
+    if {first["mode"], last["mode"]} != {"copy"}:
+        # An object that was not met, or met before what holds it, looks like one that nobody holds.
+        held = tuple(pile for pile in grown.piles if pile.kind not in ("native", "garbage"))
+        grown = replace(grown, is_whole=False, piles=held)
+    return grown, first["at_ns"] / 1e9, last["at_ns"] / 1e9
 
 
 def between(profile: Profile, pid: int) -> tuple[HeapGrowth, float, float] | None:

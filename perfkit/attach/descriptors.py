@@ -23,6 +23,7 @@ _DELETED = " (deleted)"
 _STATES = ("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
            "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV")  # fmt: skip
 """Source: https://github.com/torvalds/linux/blob/master/include/net/tcp_states.h"""
+_LISTEN = b"0A"
 
 
 class DescriptorKind(NamedTuple):
@@ -37,30 +38,46 @@ class DescriptorKind(NamedTuple):
     state: str | None = None
 
 
-def open_descriptors(pid: int, proc: Path = Path("/proc")) -> Counter[DescriptorKind]:
+def open_descriptors(
+    pid: int, proc: Path = Path("/proc"), known: dict[int, DescriptorKind] | None = None
+) -> Counter[DescriptorKind]:
     """Return how many descriptors of each kind a process has open now.
+
+    Args:
+        pid: the process.
+        proc: where /proc is.
+        known: what its sockets are, by inode, from `sockets`; None asks the kernel, which has to go
+            through the connections of the whole host for it.
 
     Raises:
         OSError: it is gone, or we may not look.
     """
     folder = proc / str(pid)
     found: Counter[DescriptorKind] = Counter()
-    sockets: Counter[int] = Counter()
+    inodes: Counter[int] = Counter()
     for number in os.listdir(folder / "fd"):  # noqa: PTH208 - there may be many, thirty times a minute
-        try:
-            link = os.readlink(folder / "fd" / number)  # noqa: PTH115 - as above
-        except FileNotFoundError:  # closed just now
+        link = _link(folder / "fd" / number)
+        if not link:
             continue
         if (match := _INODE.match(link)) is None:
             found[_file(link, folder / "fd" / number)] += 1
         elif match[1] == "pipe":
             found[DescriptorKind("pipe")] += 1
         else:
-            sockets[int(match[2])] += 1
-    known = _sockets(folder / "net", sockets) if sockets else {}
-    for inode, count in sockets.items():
+            inodes[int(match[2])] += 1
+    if known is None:
+        known = sockets(pid, proc) if inodes else {}
+    for inode, count in inodes.items():
         found[known.get(inode, DescriptorKind("socket"))] += count
     return found
+
+
+def _link(descriptor: Path) -> str:
+    """Return what a descriptor refers to, empty when it was closed just now."""
+    try:
+        return os.readlink(descriptor)  # noqa: PTH115 - there may be many
+    except FileNotFoundError:
+        return ""
 
 
 def _file(link: str, descriptor: Path) -> DescriptorKind:
@@ -87,20 +104,30 @@ def _masked_path(path: str) -> str:
 
     >>> _masked_path("/srv/spool/job-17/part-0003.bin"), _masked_path("/tmp/tmpk3qx_9ab")
     ('job-#/part-#.bin', 'tmp/tmp#')
+    >>> _masked_path("/proc/4242/status")
+    '/proc/#/status'
     """
+    if path.startswith(("/proc/", "/sys/", "/dev/")):
+        return masked(path)
     return masked(_TEMPORARY.sub("tmp0", clean_path(path)[0]))
 
 
-def _sockets(folder: Path, wanted: Counter[int]) -> dict[int, DescriptorKind]:
-    """Return what sockets are, by inode; those that are not connected are not listed by the kernel.
+def sockets(pid: int, proc: Path = Path("/proc")) -> dict[int, DescriptorKind]:
+    """Return what the sockets of a process are, by inode; those that are not connected are not listed by the kernel.
 
     A connection to a port that somebody listens on here is one that was accepted: its peer's
     port says nothing, and there may be a thousand of them.
     """
+    folder = proc / str(pid)
+    links = [_link(folder / "fd" / number) for number in os.listdir(folder / "fd")]  # noqa: PTH208
+    wanted = {int(match[2]) for link in links if (match := _INODE.match(link)) and match[1] == "socket"}
+    if not wanted:
+        return {}
     rows = [
         (protocol, *_address(fields[1]), *_address(fields[2]), _STATES[int(fields[3], 16)], int(fields[9]))
         for protocol in ("tcp", "tcp6", "udp", "udp6")
-        for fields in _lines(folder / protocol)
+        for fields in _lines(folder / "net" / protocol)
+        if fields[3] == _LISTEN or int(fields[9]) in wanted
     ]
     listening = {port for protocol, _host, port, *_peer, state, _inode in rows if state == "LISTEN"}
     found: dict[int, DescriptorKind] = {}
@@ -117,28 +144,29 @@ def _sockets(folder: Path, wanted: Counter[int]) -> dict[int, DescriptorKind]:
             found[inode] = DescriptorKind("socket", f"{name} accepted at :{port}", state)
         else:
             found[inode] = DescriptorKind("socket", f"{name} to {peer}:{peer_port}", state)
-    for fields in _lines(folder / "unix"):
-        if (inode := int(fields[6])) in wanted:
-            name = f"unix {masked(fields[7].rpartition('/')[2])}" if len(fields) > 7 else "unix"
-            found[inode] = DescriptorKind("socket", name)
+    for fields in _lines(folder / "net" / "unix"):
+        if int(fields[6]) in wanted:
+            path = fields[7].decode("utf-8", "replace") if len(fields) > 7 else ""
+            name = f"unix {masked(path.rpartition('/')[2])}".rstrip()
+            found[int(fields[6])] = DescriptorKind("socket", name)
     return found
 
 
-def _lines(file: Path) -> list[list[str]]:
+def _lines(file: Path) -> list[list[bytes]]:
     """Return the fields of each line below the heading, none where the kernel lacks the protocol."""
     try:
-        return [line.split() for line in file.read_text("utf-8", "replace").splitlines()[1:]]
+        return [line.split() for line in file.read_bytes().splitlines()[1:]]
     except OSError:
         return []
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(text: bytes) -> tuple[str, int]:
     """Return host and port of an address as the kernel writes it: words of 32 bits, in the machine's byte order.
 
-    >>> _address("0100007F:1538")
+    >>> _address(b"0100007F:1538")
     ('127.0.0.1', 5432)
     """
-    host, _, port = text.partition(":")
+    host, _, port = text.decode("ascii").partition(":")
     words = b"".join(bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8))
     address = ip_address(words)
     if isinstance(address, IPv6Address):

@@ -27,7 +27,7 @@ class NoMemray(CannotRecord):
 
     def __init__(self, pid: int, python: str) -> None:
         super().__init__(f"process {pid} runs Python {python}, for which there is no memray here yet")
-        self.hint = f"Fetch it once with `perfkit doctor --pid {pid} --fix`, then try again."
+        self.hint = f"Fetch it once with `perfkit doctor --pid {pid} --fix`, or record with `--fetch`."
         self.pid = pid
 
 

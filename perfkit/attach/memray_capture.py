@@ -35,14 +35,16 @@ class Capture:
         self._state = "new"
         self._not_begun = "the recording ended before the budget allowed a capture"
 
-    def begin(self) -> None:
-        """Start it.
+    def begin(self, budget: "Budget | None" = None) -> None:
+        """Start it, now that a budget allows the rest of the recording, or because there is none.
 
         Raises:
             ProbeFailed, TargetGone: it could not be started.
         """
         started = self._session.start("memray_capture", stream=self._raw / ENDED, **self._options)
         started |= {"stopped_ns": self._session.stopped_ns, "method": self._session.method}
+        if budget is not None:
+            started |= {"budget": budget.share, "after_s": budget.passed_s}
         (self._raw / START).write_text(json.dumps(started), "utf-8")
         self._state = "running"
 
@@ -74,7 +76,7 @@ class Capture:
                 return
             if budget.tracing_ns(length_s) <= budget.free_ns(length_s):
                 try:
-                    self.begin()
+                    self.begin(budget)
                 except (TargetGone, ProbeFailed) as error:
                     self._not_begun = f"it could not start: {error}"
                     return

@@ -95,7 +95,7 @@ class GcPauses(FromProbe):
 
 def _pause(event: list[int], stacks: Mapping[int, int], our_tid: int | None, raw: Raw) -> dict[str, Any]:
     """Return one row of gc_pauses; collections in the probe's own thread have a stack that says so."""
-    start, pause_ns, generation, manual, stack, collected, uncollectable, os_tid, candidates = event
+    start, pause_ns, generation, manual, stack, collected, uncollectable, os_tid, candidates, cpu_ns = event
     stack_id = stacks.get(stack)
     if os_tid == our_tid:
         stack_id = raw.symbols.stack([raw.symbols.frame(PROBE_FRAME, None, None)])
@@ -103,6 +103,7 @@ def _pause(event: list[int], stacks: Mapping[int, int], our_tid: int | None, raw
         "pid": raw.pid,
         "start_ns": raw.clock.from_monotonic(start),
         "pause_ns": pause_ns,
+        "cpu_ns": cpu_ns,
         "generation": generation,
         "collected": collected,
         "uncollectable": uncollectable,

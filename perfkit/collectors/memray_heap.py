@@ -128,6 +128,8 @@ class MemrayHeap:
                 survival = _survival(
                     reader.get_temporal_allocation_records(merge_threads=True), times or [raw.until_ns], raw
                 )
+        if "budget" in start:
+            notes.insert(0, f"It began after {start['after_s']:.0f} s, as a budget of {start['budget']:.1%} allowed.")
         if (why := end.get("ended")) and why != "asked to":
             notes.insert(0, f"The capture ended before the recording did: {why}.")
         from_ns = raw.clock.from_monotonic(start["monotonic_ns"]) if start else (times or [0])[0]

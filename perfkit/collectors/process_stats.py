@@ -89,6 +89,7 @@ class ProcessStats:
             "expected": max(expected, len(readings)),
             "taken": len(readings),
             "lost": max(0, expected - len(readings)),
+            "cost_ns": 0,  # nothing runs in the target
             "note": "; ".join(notes) or None,
         }
         return {

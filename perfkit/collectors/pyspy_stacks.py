@@ -29,7 +29,9 @@ _OVERLAP_S = 0.1
 _SPARE_S = 5
 _THREADS_EVERY_S = 0.2
 _FAILURES = 3
-_WAKE_S = 0.02
+_WAKE_S = 0.1
+_FIRST_DUMPS, _FIRST_DUMPS_EVERY_S = 10, 0.5
+"""The first snapshots are closer together: without any, where a thread waits and where it runs is a guess."""
 _MOST_HZ = 1000
 
 
@@ -38,14 +40,15 @@ class PySpyStacks:
     """Samples the call stacks of all threads; see the module for how.
 
     Options: `rate_hz` samples per second and thread; `window_s` length of one py-spy run, and
-    so the most that a recorder that is killed can lose; `dump_every_s` distance of the
-    snapshots (9 ms of CPU each) that tell thread names, who runs and who holds the GIL.
+    so the most that a recorder that is killed can lose; `dump_every_s` distance of the snapshots
+    that tell thread names, who runs and who holds the GIL: each is a py-spy that has to find its way
+    in the target anew, 20 ms of CPU time.
     """
 
     name: str = "pyspy_stacks"
     group: str = "cpu"
     writes: tuple[str, ...] = ("cpu_samples",)
-    options: Mapping[str, Any] = field(default_factory=lambda: {"rate_hz": 100, "window_s": 10.0, "dump_every_s": 0.5})
+    options: Mapping[str, Any] = field(default_factory=lambda: {"rate_hz": 100, "window_s": 10.0, "dump_every_s": 2.0})
 
     def problem(self, target: Target) -> Exception | None:
         """Return why py-spy cannot sample the target, or None; touches nothing."""
@@ -209,6 +212,7 @@ def _watch_gil(recording: Recording, every_s: float, stop: threading.Event) -> N
     """Write a snapshot of all threads now and then: their names, their ids, who holds the GIL."""
     try:
         with (recording.raw / "dumps.ndjson").open("w", encoding="utf-8") as file:
+            taken = 0
             while recording.target.is_alive():
                 began_ns = time.monotonic_ns()
                 threads = pyspy.dump(recording.target.pid)
@@ -216,7 +220,8 @@ def _watch_gil(recording: Recording, every_s: float, stop: threading.Event) -> N
                     row = {"began_ns": began_ns, "ended_ns": time.monotonic_ns(), "threads": threads}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
-                if stop.wait(every_s):
+                taken += 1
+                if stop.wait(min(every_s, _FIRST_DUMPS_EVERY_S) if taken < _FIRST_DUMPS else every_s):
                     return
     except OSError as error:
         recording.say(f"thread names and GIL are not recorded any more: {error.strerror}")

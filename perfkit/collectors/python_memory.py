@@ -1,8 +1,9 @@
 """What only the inside of a process knows of its memory, once a second: Python's blocks, the C library's heap.
 
 The resident size is read at the same instant, so that the parts can be added up. What cannot be
-told honestly stays NULL: `pymalloc_free_bytes` (the interpreter only prints it, to the target's
-own standard error), and the C library's heap where it is not glibc 2.33 or later, or not used.
+told honestly stays NULL: pymalloc's arenas where the interpreter does not use them, and the C
+library's heap where it is not glibc 2.33 or later, or not used. Both are asked less often when the
+answer takes long: then some readings lack them.
 
 It belongs to the group gc: both ask how the interpreter manages memory, cost next to nothing,
 and need the probe, which the group process does without.
@@ -77,6 +78,9 @@ class PythonMemory:
                     "file_bytes": row["file"],
                     "shmem_bytes": row["shmem"],
                     "python_blocks": row["blocks"],
+                    "pymalloc_arena_bytes": row.get("arenas"),
+                    "pymalloc_in_use_bytes": row.get("arenas_in_use"),
+                    "pymalloc_free_bytes": row.get("arenas_free"),
                     "glibc_in_use_bytes": row.get("in_use"),
                     "glibc_retained_bytes": row.get("retained"),
                     "cgroup_bytes": memory.used_bytes,
@@ -91,7 +95,12 @@ class PythonMemory:
             length_ns = (covered["until_ns"] or 0) - (covered["from_ns"] or 0)
             expected = max(len(rows), int(length_ns / 1e9 / stream.start["every_s"] + 0.5))
         no_mallinfo = stream.start.get("no_mallinfo")
-        notes = [stream.broke_off, f"The C library's heap is not known: {no_mallinfo}." if no_mallinfo else ""]
+        no_arenas = stream.start.get("no_arenas")
+        notes = [
+            stream.broke_off,
+            f"The C library's heap is not known: {no_mallinfo}." if no_mallinfo else "",
+            f"pymalloc's arenas are not known: {no_arenas}." if no_arenas else "",
+        ]
         quality = {
             "collector": self.name,
             "pid": raw.pid,

@@ -66,6 +66,13 @@ _MAX_INNER_EACH = 20_000
 _MAX_INNER = 200_000
 """Items of containers whose own lengths are added up, per container and rung: 50 ns each."""
 
+_FUNCTION = type(lambda: None)
+_GENERATOR = type(_ for _ in ())
+_PLAIN = frozenset(
+    (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter, _GENERATOR, type([].append))
+)
+"""Types without code of their own, which the probe's objects are made of as well as anybody's."""
+
 
 def type_name(kind: type) -> str:
     """Return module.qualname of a type, whatever its metaclass overrides."""
@@ -348,7 +355,7 @@ class Recorder:
             if kind is None:
                 kind = kinds[type_] = Kind(objects[0])
             counts[type_] += len(objects)
-            if (length := kind.length) is not None:
+            if (length := kind.length) is not None and not kind.own:
                 long = [each for each in objects if length(each) >= kind.least]
                 large.update([(id(each), (each, length(each))) for each in long])
                 if kind.is_sized and long:
@@ -386,22 +393,33 @@ class Recorder:
             large.pop(id(each), None)
 
     def _own_objects(self) -> list[Any]:
-        """Return the probe's own objects."""
+        """Return the probe's own objects: its instances and functions, and the plain containers that these hold.
+
+        Not what suspended steps of other recorders have in hand, such as a walk over all objects:
+        from there on everything is the target's.
+        """
         # Frames are not tracked while they run; what ours hold between two rungs is in `self`.
         found: dict[int, Any] = {}
         waiting: list[Any] = [self, self._probe, globals()]
         while waiting:
             each = waiting.pop()
-            if id(each) in found or isinstance(each, (type(gc), type(len))):
+            kind = type(each)
+            if id(each) in found or each is __builtins__:
                 continue
-            if isinstance(each, type) and not type_name(each).startswith(_OWN):
+            if kind is dict and "__name__" in each and not _is_ours(each):
                 continue
-            if each is __builtins__ or (type(each) is dict and "__name__" in each and not _is_ours(each)):
+            if kind is _FUNCTION:
+                if not _is_ours(each.__globals__):
+                    continue
+            elif issubclass(kind, type):
+                if not type_name(each).startswith(_OWN):
+                    continue
+            elif kind not in _PLAIN and kind.__name__ != "cell" and not type_name(kind).startswith(_OWN):
                 continue
             found[id(each)] = each
             if each is self._history:
                 found.update((id(lengths), lengths) for lengths in self._history.values())
-            elif each is not self._untracked:
+            elif each is not self._untracked and kind is not _GENERATOR:
                 waiting += gc.get_referents(each)
         return list(found.values())
 

@@ -13,6 +13,7 @@ class Recorder:
 
     def __init__(self, probe: Any) -> None:
         self._probe = probe
+        self._sent = 0
 
     def start(self, rows: int = 0, every_s: float = 0.0, payload: str = "") -> dict[str, Any]:
         """Start sending rows."""
@@ -22,11 +23,12 @@ class Recorder:
     def _send(self, rows: int, every_s: float, payload: str) -> Iterator[float]:
         for number in range(rows):
             self._probe.emit({"number": number, "payload": payload})
+            self._sent += 1
             yield every_s
 
     def stop(self) -> dict[str, Any]:
-        """Return nothing to be told."""
-        return {}
+        """Return how many rows were emitted, sent or dropped."""
+        return {"emitted": self._sent}
 
     def call(self, **arguments: Any) -> dict[str, Any]:
         """Return the arguments."""

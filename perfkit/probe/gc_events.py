@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from _thread import get_native_id, interrupt_main
-from time import monotonic_ns
+from time import monotonic_ns, thread_time_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-WIDTH = 9
-"""Numbers per collection: start_ns, pause_ns, generation, manual, stack, and what the interpreter tells at its end."""
+WIDTH = 10
+"""Numbers per collection: start_ns, pause_ns, generation, manual, stack, what it says at its end, cpu_ns."""
 ROOM = 1 << 13
 """Collections there is room for between two drains."""
 
@@ -54,8 +54,8 @@ class Watch:
 
     __slots__ = (
         "_first", "_last", "_pid", "_stack_codes", "_stack_numbers", "_threshold", "_write",
-        "cut_short", "generation", "interrupted", "lost", "manual", "new_stacks", "ring", "stack", "start_ns",
-        "step", "written",
+        "cut_short", "generation", "interrupted", "lost", "manual", "new_stacks", "ring", "stack", "start_cpu_ns",
+        "start_ns",         "step", "written",
     )  # fmt: skip
 
     def __init__(self, threshold: Callable[[], tuple[int, ...]] = gc.get_threshold, room: int = ROOM) -> None:
@@ -65,6 +65,7 @@ class Watch:
         self.lost = 0
         self.step = _IDLE
         self.start_ns = 0
+        self.start_cpu_ns = 0
         self.interrupted = False
         self.cut_short = False
         self.generation = 0
@@ -99,6 +100,7 @@ class Watch:
                     ring, self.written * _BYTES % len(ring),
                     self.start_ns, now_ns - self.start_ns, self.generation, self.manual, self.stack,
                     info["collected"], info["uncollectable"], get_native_id(), info.get("candidates", _UNKNOWN),
+                    thread_time_ns() - self.start_cpu_ns,
                 )  # fmt: skip
                 self.written += 1
             elif step == _OPENED:
@@ -116,6 +118,7 @@ class Watch:
             if phase == "start":
                 if self.step == _OPENED:
                     self.step = _BEGUN
+                self.start_cpu_ns = thread_time_ns()
                 self.start_ns = monotonic_ns()
                 return
             step, self.step = self.step, _IDLE

@@ -52,8 +52,11 @@ _FLUSH_BYTES = 1 << 20
 _IMMORTAL = 1 << 29
 _NAMED_ITEMS = 16
 _MAX_NAMES = 200_000
-_INTERVAL_S = 0.05
+_INTERVALS_S = (0.1, 0.3, 0.9)
+"""For how long a thread must wait for the GIL before it asks for it, while a copy is made: longer than that takes."""
 _HUNG_S = 1.0
+_HUNG_AT_BIRTH_S = 0.3
+_HUNG = "it waited for a lock that nobody can release"
 _LONGEST_REST_NS = 500_000_000
 _WALL = 0x40000000
 _NICE = 10
@@ -148,38 +151,51 @@ class Recorder:
         if why := _tracer():
             row["no_copy"] = why
             return
-        try:
-            copy = self._copy = Copy(copy_share)
-        except (ImportError, OSError, KeyError) as error:
-            row["no_copy"] = f"{type(error).__name__}: {error}"
-            return
-        yield from copy.make(lambda write: _write_all(write, max_objects), descriptor, max_seconds)
-        row["stopped_ns"], self._under_way = copy.stopped_ns, bool(copy.pid)
-        row["at_ns"] = copy.made_ns
-        try:
+        row["stopped_ns"] = 0
+        for interval_s in _INTERVALS_S:
+            try:
+                copy = self._copy = Copy(copy_share, interval_s)
+            except (ImportError, OSError, KeyError) as error:
+                row["no_copy"] = f"{type(error).__name__}: {error}"
+                return
+            yield from copy.make(lambda write: _write_all(write, max_objects), descriptor, max_seconds)
+            row["stopped_ns"] += copy.stopped_ns
+            row["at_ns"], self._under_way = copy.made_ns, bool(copy.pid)
             if not copy.pid:
                 row["no_copy"] = f"clone failed ({copy.why})"
                 return
-            until = ran_at = time.monotonic()
-            until += max_seconds
-            while not copy.is_done():
-                now = time.monotonic()
-                if copy.is_running():
-                    ran_at = now
-                if now >= until:
-                    copy.end(f"it took longer than {max_seconds:g} s")
-                elif now - ran_at > _HUNG_S:
-                    copy.end("it waited for a lock that nobody can release")
-                yield 0.05
+            try:
+                yield from self._wait_for(copy, descriptor, max_seconds)
+            finally:
+                copy.end()
+                self._copy = None
             if copy.why is None:
                 row["mode"] = "copy"
-            else:
-                row["no_copy"] = copy.why
-                os.ftruncate(descriptor, 0)
-                os.lseek(descriptor, 0, os.SEEK_SET)
-        finally:
-            copy.end()
-            self._copy = None
+                return
+            row["no_copy"] = copy.why
+            was_hung_at_birth = copy.why == _HUNG and not os.fstat(descriptor).st_size
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            if not was_hung_at_birth:
+                return
+
+    def _wait_for(self, copy: Copy, descriptor: int, max_seconds: float) -> Iterator[float]:
+        """Wait until a copy is done; end it when it takes too long or waits for what nobody can give."""
+        until = ran_at = time.monotonic()
+        until += max_seconds
+        # A copy that rests is asleep at times; another one is not, least of all before it has written anything.
+        patience_s = _HUNG_S if copy.rests else _HUNG_AT_BIRTH_S
+        while not copy.is_done():
+            now = time.monotonic()
+            if copy.is_running():
+                ran_at = now
+            if now >= until:
+                copy.end(f"it took longer than {max_seconds:g} s")
+            elif now - ran_at > patience_s:
+                if patience_s == _HUNG_S or not os.fstat(descriptor).st_size:
+                    copy.end(_HUNG)
+                patience_s = _HUNG_S
+            yield 0.05
 
     def _in_slices(
         self, descriptor: int, row: dict[str, Any], max_objects: int, max_seconds: float, share: float
@@ -208,7 +224,7 @@ class Recorder:
 class Copy:
     """A child process that is a copy of this one, with this thread only; see the module's docstring."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, interval_s: float) -> None:
         (self._clone, self._write, self._close, self._dup3, self._close_range, self._prctl, self._setpriority,
          self._prlimit, self._exit, self._openat, self._nanosleep) = _CALLS[os.uname().machine]  # fmt: skip
         self._syscall = _syscall()
@@ -216,6 +232,12 @@ class Copy:
         self.why: str | None = None
         self.stopped_ns = 0
         self._share, self._rested_ns = share, time.monotonic_ns()
+        self._interval_s = interval_s
+
+    @property
+    def rests(self) -> bool:
+        """Whether it sleeps between two pieces of work."""
+        return self._share < 1
 
     def make(self, work: Callable[[Callable[[Any], None]], None], descriptor: int, cpu_s: float) -> Iterator[float]:
         """Make the copy and let it do `work(write)`; `pid` is 0 if there is none, and `why` says why not."""
@@ -223,9 +245,11 @@ class Copy:
         try:
             # A thread that waits for the GIL asks for it once per interval, and the copy must not be
             # born with that request: nobody is left to take it. After this rest, which lets everyone
-            # have the GIL, the longer interval holds for all who wait, and it begins anew.
-            sys.setswitchinterval(max(interval_s, _INTERVAL_S))
-            yield 2 * min(interval_s, _INTERVAL_S) + 0.001
+            # have the GIL, the longer interval holds for all who wait, and it begins anew. Where it
+            # passes all the same, on a busy machine or while a large process is copied, the copy
+            # stands still from the start, and another one is made with a longer interval.
+            sys.setswitchinterval(max(interval_s, self._interval_s))
+            yield 2 * min(interval_s, self._interval_s) + 0.001
             began_ns = self.made_ns = time.monotonic_ns()
             collects = gc.isenabled()
             # Signals to the process group must not reach the copy: their handlers write to a descriptor.

@@ -149,7 +149,8 @@ class Recorder:
 
 def _replace_start(of: Any, note: Any) -> Any:
     """Put a function in the place of `Thread.start` that tells us first; return what puts it back."""
-    original = of.start
+    # What the class itself holds is put back: a library's wrapper may give another object to each who asks for it.
+    held, original = of.__dict__["start"], of.start
     notes = [note]
     process = os.getpid()
 
@@ -163,14 +164,14 @@ def _replace_start(of: Any, note: Any) -> Any:
             notes.clear()
         return original(self, *arguments, **more)
 
-    start.__name__, start.__qualname__ = original.__name__, original.__qualname__
-    start.__module__, start.__doc__ = original.__module__, original.__doc__
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(start, name, getattr(original, name, getattr(start, name)))
 
     def put_back() -> None:
         # Somebody may have wrapped ours meanwhile: then it stays below theirs, and does nothing.
         notes.clear()
         if of.__dict__.get("start") is start:
-            of.start = original
+            of.start = held
 
     of.start = start
     return put_back

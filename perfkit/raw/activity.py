@@ -35,23 +35,6 @@ _WAITS = {
 """Leaf functions of the standard library in which a thread waits. Source: py-spy's
 `_heuristic_is_thread_idle` (python_spy.rs) knows `wait`, `select` and `poll`; the others are the frames of
 their files that block in C. Not `run` of asyncio, where uvloop is seen: it works there as well."""
-_LOOSE_TICKS = 2.0
-"""How many samples of a cell may be there by chance: its CPU time is not forced on the few others that it has."""
-
-_WAITS = {
-    "threading.py": {"wait", "_wait_for_tstate_lock", "join", "acquire"},
-    "selectors.py": {"select"},
-    "queue.py": {"get"},
-    "socket.py": {"accept", "readinto"},
-    "subprocess.py": {"_try_wait", "_wait"},
-    "socketserver.py": {"serve_forever"},
-    "concurrent/futures/thread.py": {"_worker"},
-    "multiprocessing/connection.py": {"_recv", "wait"},
-    "multiprocessing/popen_fork.py": {"poll"},
-}
-"""Leaf functions of the standard library in which a thread waits. `run` of asyncio is where uvloop, which has
-no Python frames, is seen. Source: py-spy's `_heuristic_is_thread_idle` (python_spy.rs), which knows `wait`,
-`select` and `poll`; the others are the only frames of their files that block in C."""
 
 
 def is_known_wait(function: str, file: str, kind: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from perfkit.report.redact import Redactor
 
-_BREAKABLE = re.compile(r'(<code class="pk-name">|<span class="pk-where">)([^<]*)')
+_BREAKABLE = re.compile(r'(<(?:code class="pk-name"|span class="pk-where")>(?:<bdi[^>]*>)?)([^<]*)')
 
 
 def safe(html: str) -> Any:

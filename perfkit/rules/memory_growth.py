@@ -31,6 +31,8 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_SIZE_RATIO = 0.06
+"""By how much sizes of objects may be off: they leave out what the allocator adds to each."""
 _UNSURE_RATIO = 0.2
 """Half the width of the interval of a rate that only two snapshots tell."""
 
@@ -119,9 +121,9 @@ class MemoryGrowth:
     def _counted(self, evidence: Evidence) -> Finding | None:
         """Return the finding for threads or descriptors that pile up."""
         held = next((each for each in evidence.containers if each.owner and each.keeps_growing), None)
-        for class_, what, growth in (
-            ("thread_leak", "threads", evidence.threads),
-            ("fd_leak", "open descriptors", evidence.descriptors),
+        for class_, what, growth, added in (
+            ("thread_leak", "threads", evidence.threads, evidence.threads_added),
+            ("fd_leak", "open descriptors", evidence.descriptors, evidence.descriptors_added),
         ):
             if growth is None or growth.persistence_ratio < 0.5 or growth.p_rising > self.max_p:
                 continue
@@ -129,18 +131,17 @@ class MemoryGrowth:
                 continue
             if held is not None and held.items_per_s.estimate > 3 * growth.slope.estimate:
                 continue  # a few descriptors beside a much faster pile: not the cause
-            return _finding(
+            mostly = f", mostly {added.what}" if added else ""
+            beside = (
+                f"{holder_name(held.owner, held.type)} grows with them." if held else "no container grows with them."
+            )
+            finding = _finding(
                 evidence,
                 Verdict.FAIL,
                 class_,
                 f"The number of {what} grows by {growth.slope.estimate:.2g} per second, "
-                f"from {growth.first:.0f} to {growth.last:.0f}",
-                f"Find out where {what} should end and do not; "
-                + (
-                    f"{holder_name(held.owner, held.type)} grows with them."
-                    if held
-                    else "no container grows with them."
-                ),
+                f"from {growth.first:.0f} to {growth.last:.0f}{mostly}",
+                f"Find out where {what} should end and do not; {beside}",
                 holder=held,
                 sites=sites_of(evidence, held) if held else (),
                 measured=growth.slope.estimate,
@@ -148,6 +149,8 @@ class MemoryGrowth:
                 unit="1/s",
                 confidence=0.9,
             )
+            start = added.start if added else None
+            return replace(finding, site=_site(start)) if start is not None else finding
         return None
 
     def _held(self, evidence: Evidence) -> Iterator[Finding]:
@@ -340,8 +343,7 @@ class MemoryGrowth:
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
         if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
-        blocks_flat = parts.python_blocks is not None and not parts.python_blocks.keeps_growing
-        if flat and blocks_flat and self._mattering((parts.glibc_in_use,), gate):
+        if self._mattering((parts.glibc_in_use,), gate) and self._is_outside_of_python(evidence, rate):
             return self._native_leak(evidence, rate, sites)
         at = f", most of it at {place_text(sites[0].site)}" if sites else ""
         longer = f"a recording of {seconds_text(max(4 * evidence.window_s, 120))}, to see whether it goes on"
@@ -362,14 +364,34 @@ class MemoryGrowth:
         The tracer sees allocations of extensions and of C code called by ctypes as well as those of
         objects; two snapshots of the heap say how much of the growth is objects.
         """
-        python, gate = evidence.python_bytes_per_s, self.gate_bytes_per_s(evidence)
-        sites = [each for each in evidence.sites if each.keeps_growing and each.p_leak >= 0.5]
-        if python is None or evidence.heap is None or not sites:
+        gate = self.gate_bytes_per_s(evidence)
+        sites = [
+            each
+            for each in evidence.sites
+            if each.keeps_growing
+            and each.p_leak >= _SURVIVES
+            and not any(
+                held.keeps_growing and 1 <= leaves_per_item(each, held) <= _MAX_LEAVES for held in evidence.containers
+            )
+        ]
+        if evidence.heap is None or not sites:
             return None
         rate = evidence.heap.slope([each.site for each in sites])
-        if rate is None or not rate.grows or rate.estimate < gate or max(python, 0.0) > 0.5 * rate.estimate:
+        if rate is None or not rate.grows or rate.estimate < gate:
+            return None
+        snapshots = evidence.heap_growth
+        if snapshots is None or not snapshots.is_whole or not self._is_outside_of_python(evidence, rate):
             return None
         return self._native_leak(evidence, rate, sites)
+
+    def _is_outside_of_python(self, evidence: Evidence, rate: Slope) -> bool:
+        """Whether growth at a rate is not that of objects: by two whole snapshots, else by types and blocks."""
+        python, snapshots = evidence.python_bytes_per_s, evidence.heap_growth
+        if python is not None and snapshots is not None and snapshots.is_whole:
+            return max(python, 0.0) < 0.5 * rate.estimate
+        blocks = evidence.ledger.python_blocks
+        flat = evidence.rungs >= MIN_RUNGS and not evidence.types
+        return flat and blocks is not None and not blocks.keeps_growing
 
     def _native_leak(self, evidence: Evidence, rate: Slope, sites: Sequence[SiteGrowth]) -> Finding:
         """Return the finding for memory that is in use, but not by objects of Python."""
@@ -530,10 +552,9 @@ def _spread(held: ContainerGrowth, traced: Slope | None) -> Slope:
     """Return the growth between two snapshots with the interval of what was followed over time."""
     estimate = held.bytes_per_s or 0.0
     wider = held.items_per_s if held.rungs >= MIN_RUNGS else traced
+    low, high = 1 - _UNSURE_RATIO, 1 + _UNSURE_RATIO
     if wider is not None and wider.estimate > 0:
-        low, high = wider.low / wider.estimate, wider.high / wider.estimate
-    else:
-        low, high = 1 - _UNSURE_RATIO, 1 + _UNSURE_RATIO
+        low, high = wider.low / wider.estimate - _SIZE_RATIO, wider.high / wider.estimate + _SIZE_RATIO
     return Slope(estimate * max(low, 0.01), estimate, estimate * max(high, 1.0), held.p, held.rungs)
 
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
-from perfkit.views.display import Bar
+from perfkit.views.display import Bar, named
 
 Role = Literal["root", "", "holder", "leaked", "gap"]
 
-_LONGEST = 160
-"""Characters of a name that are shown; the whole of it is in the title that appears under the pointer."""
 _BOX = "border:1px solid #80869380;border-radius:8px;padding:8px 12px;max-width:44em"
 """For live notebooks, which do not have the report's style sheet."""
 
@@ -28,7 +26,7 @@ class Box:
 
     def html(self) -> str:
         """Return the box with the arrow that leads to it."""
-        edge = f'<span class="pk-step">{_short(self.step)}</span>' if self.step else ""
+        edge = f'<span class="pk-step">{named(self.step)}</span>' if self.step else ""
         arrow = f'<div class="pk-edge" aria-hidden="true">&darr; {edge}</div>' if self.role != "root" else ""
         if self.role == "gap":
             return f'<li class="pk-hop">{arrow}<p class="pk-note">{escape(self.name)}</p></li>'
@@ -37,7 +35,7 @@ class Box:
         freed = f'<div class="pk-freed">{self.freed.html()}</div>' if self.freed else ""
         return (
             f'<li class="pk-hop">{arrow}<div class="pk-node pk-{self.role or "between"}" style="{_BOX}">'
-            f'<div>{kind}<code class="pk-name">{_short(self.name)}</code>{remark}</div>{freed}</div></li>'
+            f'<div>{kind}<code class="pk-name">{named(self.name)}</code>{remark}</div>{freed}</div></li>'
         )
 
     def text(self) -> str:
@@ -59,15 +57,8 @@ class BoxChain:
         hops = "".join(box.html() for box in self.boxes)
         notes = "".join(f'<p class="pk-note">{escape(note)}</p>' for note in self.notes)
         html = (
-            f'<figure class="pk-path"><figcaption>{escape(self.caption)}</figcaption>'
+            f'<figure class="pk-path"><figcaption>{named(self.caption)}</figcaption>'
             f'<ol style="list-style:none;padding:0;margin:0">{hops}</ol></figure>{notes}'
         )
         lines = [f"{'  ' * depth}{box.text()}" for depth, box in enumerate(self.boxes)]
         return {"text/html": html, "text/plain": "\n".join([self.caption, *lines, *self.notes])}
-
-
-def _short(text: str) -> str:
-    """Return a name as HTML; a very long one is cut, with the whole of it as its title."""
-    if len(text) <= _LONGEST:
-        return f"<bdi>{escape(text)}</bdi>"
-    return f'<bdi title="{escape(text[:2000])}">{escape(text[:_LONGEST])}&hellip;</bdi>'

@@ -11,6 +11,26 @@ from typing import Any
 
 from perfkit.units import UNKNOWN
 
+LONGEST = 160
+"""Characters of a name that are shown; more of it appears under the pointer."""
+
+
+def named(text: str) -> str:
+    r"""Return a name from the target as HTML: escaped, cut, and with its direction and control characters tamed.
+
+    A name that turns the direction of writing would turn what stands beside it, too, and could
+    look like another name: such characters are shown as what they are.
+
+    >>> named("a\u202eb<c>")
+    'a\\u202eb&lt;c&gt;'
+    """
+    shown = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[: 4 * LONGEST]
+    )
+    if len(shown) <= LONGEST:
+        return escape(shown) if shown.isascii() else f"<bdi>{escape(shown)}</bdi>"
+    return f'<bdi title="{escape(shown)}">{escape(shown[:LONGEST])}&hellip;</bdi>'
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -28,8 +48,8 @@ class Place:
     def html(self) -> str:
         """Return the place as a name with its path below it."""
         path = "" if self.file is None else f"{self.file}:{self.line}" if self.line else self.file
-        below = f' <span class="pk-where">{escape(path)}</span>' if path else ""
-        return f'<code class="pk-name">{escape(self.function)}</code>{below}'
+        below = f' <span class="pk-where">{named(path)}</span>' if path else ""
+        return f'<code class="pk-name">{named(self.function)}</code>{below}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +65,7 @@ class Chain:
     def html(self) -> str:
         """Return the steps as code, joined by arrows."""
         arrow = ' <span class="pk-arrow" aria-hidden="true">&rsaquo;</span> '
-        return f'<span class="pk-chain">{arrow.join(f"<code>{escape(step)}</code>" for step in self.steps)}</span>'
+        return f'<span class="pk-chain">{arrow.join(f"<code>{named(step)}</code>" for step in self.steps)}</span>'
 
 
 @dataclass(frozen=True, slots=True)

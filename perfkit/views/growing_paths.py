@@ -1,16 +1,13 @@
 """Where in the heap is the memory that was added between two snapshots?"""
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
-from perfkit.analysis.heap_graph import HeapGraph, snapshots
-from perfkit.analysis.retainers import by_path
+from perfkit.analysis.heap_growth import HeapGrowth, between
 from perfkit.profile import Profile
-from perfkit.units import bytes_text, count_text, percent_text
+from perfkit.units import bytes_text, percent_text
 from perfkit.views.display import Bar, Cell, Chain, Note, PlainTable
 from perfkit.views.selection import chosen_pid
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_STEPS = 12
 """Steps of a path that are shown; of a longer one the middle is left out."""
@@ -27,38 +24,54 @@ def growing_paths(profile: Profile, *, pid: int | None = None, top: int = 10) ->
         pid: process to show; None or 0: the main one.
         top: most rows to show.
     """
-    pid = chosen_pid(profile, pid)
-    taken = snapshots(profile, pid)
-    if len(taken) < 2:
+    found = between(profile, chosen_pid(profile, pid))
+    if found is None:
         return Note("Nothing was recorded: it takes two snapshots of the heap to see which paths grow.")
-    before, after = (HeapGraph.of(profile, pid, rung) for rung in (taken[0], taken[-1]))
-    assert before is not None
-    assert after is not None
-    added = _added(by_path(before), by_path(after))
-    grown = added[added["size_bytes"] > 0]
-    whole = int(grown["size_bytes"].sum())
+    grown, from_s, until_s = found
+    added, is_imported = grown.added_bytes, _imported(grown)
+    whole = int(added[added > 0].sum())
     if not whole:
         return Note("No path leads to more memory at the last snapshot than at the first.")
-    rows: list[list[Cell]] = [
-        [
-            Chain(_shortened(tuple(path.split(" > ")))),
-            Bar(f"+{bytes_text(size)}", size / whole),
-            percent_text(size / whole),
-            f"{objects:+,}",
-            count_text(now),
-        ]
-        for path, objects, size, now in grown.head(top).itertuples(index=False)
-    ]
+    largest = np.argsort(np.where(is_imported, 0, -added), kind="stable")[:top]
+    largest = largest[(added[largest] > 0) & ~is_imported[largest]]
+    rows: list[list[Cell]] = [_row(grown, int(number), whole) for number in largest]
+    imported = int(added[is_imported & (added > 0)].sum())
+    rest = whole - imported - int(added[largest].sum())
+    for what, size_bytes in (("all other paths that grew", rest), ("modules that were imported meanwhile", imported)):
+        if size_bytes > 0:
+            rows.append([what, _bar(size_bytes, whole), percent_text(size_bytes / whole), "", ""])
     headers = ("path from a root to the objects", "added", "share", "objects added", "objects now")
-    return PlainTable(headers, rows, numbers=frozenset(headers[1:]))
+    caption = f"Added from {from_s:.0f} s to {until_s:.0f} s into the recording: {bytes_text(whole)}"
+    return PlainTable(headers, rows, numbers=frozenset(headers[1:]), caption=caption)
 
 
-def _added(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame":
-    """Return what is behind each path more than before (columns path, objects, size_bytes, now), most bytes first."""
-    then, now = (frame.set_index("path")[["objects", "size_bytes"]] for frame in (before, after))
-    more = now.sub(then, fill_value=0).astype("int64")
-    more["now"] = now["objects"].reindex(more.index, fill_value=0)
-    return more.reset_index().sort_values(["size_bytes", "path"], ascending=[False, True], ignore_index=True)
+def _imported(grown: HeapGrowth) -> NDArray[np.bool_]:
+    """Return which classes are of modules that were not there before, the tracer's among them."""
+    classes = grown.classes
+    found = np.zeros(len(classes), bool)
+    for number, parent in enumerate(classes.parent):
+        is_new = grown.objects[number] == grown.added_objects[number]
+        found[number] = found[parent] if parent >= 0 else is_new and classes.type[number] == "builtins.module"
+    return found
+
+
+def _row(grown: HeapGrowth, number: int, whole: int) -> list[Cell]:
+    """Return the row of one class of paths."""
+    snapshot, node = grown.classes.example[number]
+    steps = (grown.before, grown.after)[snapshot].steps(node)
+    added = int(grown.added_bytes[number])
+    return [
+        Chain(_shortened(tuple(steps))),
+        _bar(added, whole),
+        percent_text(added / whole),
+        f"{int(grown.added_objects[number]):+,}",
+        f"{int(grown.objects[number]):,}",
+    ]
+
+
+def _bar(size_bytes: int, whole: int) -> Bar:
+    """Return a number of bytes as a share of all that was added."""
+    return Bar(f"+{bytes_text(size_bytes)}", size_bytes / whole)
 
 
 def _shortened(steps: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from perfkit.units import bytes_text, count_text, three_digits
 from perfkit.views.display import Cell, Note, Place, PlainTable
 from perfkit.views.selection import chosen_pid, leaked_objects, leaking_units
 
+_LONGEST = 60
+"""Characters of a type's name in the caption."""
 _LEAST = 0.005
 """Share of a unit's memory below which what comes with it is added up."""
 
@@ -83,6 +85,6 @@ def _size(size_bytes: float | None) -> str | None:
 
 def _sentence(rows: Sequence[Sequence[Cell]]) -> str:
     """Return a unit in words: 1 Session, 1 dict, 2 str."""
-    named = [row for row in rows if isinstance(row[0], Place)]
-    words = [f"{row[1]} {row[0].function.rpartition('.')[2]}" for row in named[:6] if isinstance(row[0], Place)]
-    return ", ".join(words) + (f" and {len(named) - 6} more types" if len(named) > 6 else "")
+    counted = [(row[1], row[0].function.rpartition(".")[2]) for row in rows if isinstance(row[0], Place)]
+    words = [f"{many} {name[:_LONGEST]}" for many, name in counted[:6]]
+    return ", ".join(words) + (f" and {len(counted) - 6} more types" if len(counted) > 6 else "")

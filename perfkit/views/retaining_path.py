@@ -1,9 +1,14 @@
 """Who holds what piles up? The references from a root of the heap down to it, drawn."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise, starmap
 
+import numpy as np
+from numpy.typing import NDArray
+
 from perfkit.analysis.heap_graph import ROOTS, HeapGraph
+from perfkit.analysis.heap_growth import between
 from perfkit.analysis.retainers import Retainer, retainers
 from perfkit.findings import Finding
 from perfkit.profile import Profile
@@ -49,30 +54,79 @@ def retaining_path(
     pid = chosen_pid(profile, pid or (finding.pid if finding else None))
     type_ = type_name or (finding.type if finding else None) or leading_type(profile, pid, warmup_s)
     hint = finding.retainer if finding and not type_name else ()
-    if type_ and (leaked := leaked_objects(profile, pid, type_)):
-        found = retainers(leaked.graph, leaked.nodes)
-        # What the finding says comes first; several holders are sorted by their share.
-        found.sort(key=lambda each: -_agreement(each.steps, hint))
-        if found:
-            return _drawn(leaked.graph, found, type_, leaked.are_new)
+    if held := _pile(profile, pid, hint) or _cohort(profile, pid, type_, hint):
+        return _drawn(held)
     return _told(profile, pid, hint, type_)
 
 
-def _drawn(graph: HeapGraph, found: Sequence[Retainer], type_: str, are_new: bool) -> BoxChain:
+@dataclass(frozen=True)
+class _Held:
+    """What piles up in one snapshot, and its holders: the one to draw first."""
+
+    graph: HeapGraph
+    holders: Sequence[Retainer]
+    nodes: NDArray[np.int64]
+    are_new: bool
+
+
+def _pile(profile: Profile, pid: int, hint: Sequence[str]) -> _Held | None:
+    """Return the growth between two snapshots that the finding is about; None when it is about none."""
+    grown = between(profile, pid)
+    if grown is None or len(hint) < 2:
+        return None
+    agreeing = [each for each in grown[0].piles if each.steps == tuple(hint[: len(each.steps)]) and len(each.newcomers)]
+    if not agreeing:
+        return None
+    pile, graph = max(agreeing, key=lambda each: len(each.steps)), grown[0].after
+    nodes = pile.newcomers[graph.type_of[pile.newcomers] == graph.types.index(pile.item_type or pile.type)]
+    paths = [graph.path(int(node)) for node in nodes[:: max(len(nodes) // 200, 1)]]
+    behind = [path for path in paths if pile.node in path]
+    if not behind:
+        return None
+    example = min(behind, key=len)[-1]
+    holder = Retainer(
+        node=pile.node,
+        example=example,
+        object_id=int(graph.object_id[pile.node]),
+        type=pile.type,
+        items=int(graph.items[pile.node]) if graph.items[pile.node] >= 0 else None,
+        steps=tuple(graph.steps(example)),
+        owner=None,
+        objects=len(nodes),
+        bytes=pile.bytes,
+        share=1.0,
+    )
+    return _Held(graph, [holder], nodes, are_new=True)
+
+
+def _cohort(profile: Profile, pid: int, type_: str | None, hint: Sequence[str]) -> _Held | None:
+    """Return the objects of a type that are new, or all of them; None when there are none or nobody holds them."""
+    leaked = leaked_objects(profile, pid, type_) if type_ else None
+    if leaked is None:
+        return None
+    found = retainers(leaked.graph, leaked.nodes)
+    # What the finding says comes first; several holders are sorted by their share.
+    found.sort(key=lambda each: -_agreement(each.steps, hint))
+    return _Held(leaked.graph, found, leaked.nodes, leaked.are_new) if found else None
+
+
+def _drawn(held: _Held) -> BoxChain:
     """Return the path to the first of some holders, with what each box alone keeps alive."""
-    first = found[0]
-    boxes = _boxes(graph, first, are_new)
+    graph, first = held.graph, held.holders[0]
+    boxes = _boxes(held)
     if len(boxes) > MOST_BOXES:
         half = MOST_BOXES // 2
         left_out = len(boxes) - 2 * half
         boxes = [*boxes[:half], Box(f"{left_out} more steps", role="gap"), *boxes[-half:]]
     caption = (
-        f"{_name(graph, first)} holds {_objects(first.objects, type_, 'new ' if are_new else '')}"
+        f"{_name(graph, first)} holds "
+        f"{_objects(first.objects, graph.type(first.example), 'new ' if held.are_new else '')}"
         f"{'' if first.share > 0.995 else f', {percent_text(first.share)} of all'}."
     )
-    notes = ["The bars say how much memory would be freed if the thing in that box went away."]
+    notes = ["The bars say how much of the heap would be freed if the thing in that box went away."]
     notes += [
-        f"{percent_text(other.share)} of them are held by {' > '.join(other.steps[:-1])}." for other in found[1:4]
+        f"{percent_text(other.share)} of them are held by {' > '.join(other.steps[:-1])}."
+        for other in held.holders[1:4]
     ]
     return BoxChain(caption, boxes, notes)
 
@@ -88,8 +142,9 @@ def _name(graph: HeapGraph, holder: Retainer) -> str:
     )
 
 
-def _boxes(graph: HeapGraph, holder: Retainer, are_new: bool) -> list[Box]:
+def _boxes(held: _Held) -> list[Box]:
     """Return a box for each thing on the path; a namespace belongs to the box of its module or object."""
+    graph, holder = held.graph, held.holders[0]
     path = graph.path(holder.example)
     groups: list[tuple[str, list[int]]] = [("", [path[0]])]
     for before, after in pairwise(path):
@@ -101,7 +156,7 @@ def _boxes(graph: HeapGraph, holder: Retainer, are_new: bool) -> list[Box]:
     boxes = []
     for number, (step, nodes) in enumerate(groups):
         if number and nodes[0] == holder.example:
-            boxes.append(_leaked(graph, holder, step, are_new))
+            boxes.append(_leaked(held, step))
             break
         is_holder = holder.node in nodes
         boxes.append(_box(graph, nodes, step, holder=holder if is_holder else None, is_root=number == 0))
@@ -129,14 +184,15 @@ def _box(graph: HeapGraph, nodes: Sequence[int], step: str, *, holder: Retainer 
     )
 
 
-def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box:
+def _leaked(held: _Held, step: str) -> Box:
     """Return the last box: what piles up."""
-    each = int(graph.retained_bytes[holder.example])
+    graph, holder = held.graph, held.holders[0]
+    each = round(float(graph.retained_bytes[held.nodes].mean()))
     return Box(
         name=_objects(holder.objects, graph.type(holder.example)),
         step=step,
         role="leaked",
-        remark=f"{'new since the first snapshot, ' if are_new else ''}{bytes_text(each)} for one of them",
+        remark=f"{'new since the first snapshot, ' if held.are_new else ''}{bytes_text(each)} each",
         freed=_freed(graph, min(each * holder.objects, int(graph.retained_bytes[holder.node]))),
     )
 
@@ -144,7 +200,7 @@ def _leaked(graph: HeapGraph, holder: Retainer, step: str, are_new: bool) -> Box
 def _freed(graph: HeapGraph, size_bytes: int) -> Bar:
     """Return how much would go with a thing."""
     share = size_bytes / max(int(graph.retained_bytes[-1]), 1)
-    return Bar(f"{bytes_text(size_bytes)}, {percent_text(share)} of the heap", share)
+    return Bar(f"frees {bytes_text(size_bytes)}, {percent_text(share)}", share)
 
 
 def _told(profile: Profile, pid: int, hint: Sequence[str], type_: str | None) -> BoxChain | Note:

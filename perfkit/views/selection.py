@@ -6,9 +6,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from perfkit.analysis.gc_case import Case
+from perfkit.analysis.gc_case import gather as gather_gc
 from perfkit.analysis.growth import Evidence, Load, gather
 from perfkit.analysis.heap_graph import HeapGraph, snapshots
 from perfkit.analysis.leak_unit import LeakUnit, leak_units
+from perfkit.analysis.pools import Pool, recorded_pools
 from perfkit.analysis.retainers import newcomers
 from perfkit.profile import Profile
 
@@ -31,6 +34,19 @@ def chosen_warmup_s(profile: Profile, pid: int, warmup_s: float | None) -> float
 def evidence(profile: Profile, pid: int) -> Evidence:
     """Return what the rule of memory growth looks at, so that views and verdict tell one story."""
     return gather(profile, pid)
+
+
+def pools_of(profile: Profile, pid: int | None) -> tuple[Pool, ...]:
+    """Return the connection pools of a process, the most used first; of the main one when `pid` is None or 0."""
+    pid = chosen_pid(profile, pid)
+    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+    return tuple(sorted(pools, key=lambda pool: (-len(pool.checkouts), pool.name)))
+
+
+def chosen_pool(profile: Profile, pid: int | None, name: str) -> Pool | None:
+    """Return the pool of that name, or the most used one; None when there is none."""
+    pools = pools_of(profile, pid)
+    return next((pool for pool in pools if pool.name == name), pools[0] if pools else None)
 
 
 @dataclass(frozen=True)
@@ -63,9 +79,15 @@ def leaking_units(profile: Profile, pid: int, warmup_s: float | None) -> list[Le
     since_ns = chosen_warmup_s(profile, pid, warmup_s) * 1e9
     load = Load.of(profile)
     chosen = census[(census["pid"] == pid) & (census["at_ns"] >= since_ns)]
-    return leak_units(chosen, load.sent_s if load else None)
+    return leak_units(chosen, load.sent_s if load is not None and len(load.sent_s) else None)
 
 
 def leading_type(profile: Profile, pid: int, warmup_s: float | None) -> str | None:
     """Return the type that piles up and says most, None when none does."""
     return next((unit.type for unit in leaking_units(profile, pid, warmup_s)), None)
+
+
+@lru_cache(maxsize=4)
+def gc_case(profile: Profile, pid: int) -> Case | None:
+    """Return what the rule of the garbage collector looks at; None when collections were not recorded."""
+    return gather_gc(profile, pid)

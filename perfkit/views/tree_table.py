@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from perfkit.views.display import Bar
+from perfkit.views.display import Bar, named
 
 _ROW = "display:flex;flex-wrap:wrap;gap:2px 14px;align-items:baseline;padding:3px 0"
-_LONGEST = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,9 @@ class Branch:
 
     def html(self) -> str:
         """Return the row, with those below it folded into it."""
-        shown = f"<bdi>{escape(self.name[:_LONGEST])}</bdi>" + ("&hellip;" if len(self.name) > _LONGEST else "")
-        where = f'<span class="pk-where"><bdi>{escape(self.where[: 2 * _LONGEST])}</bdi></span>' if self.where else ""
+        where = f'<span class="pk-where">{named(self.where)}</span>' if self.where else ""
         row = (
-            f'<span class="pk-what"><code class="pk-name">{shown}</code> {where}</span> '
+            f'<span class="pk-what"><code class="pk-name">{named(self.name)}</code> {where}</span> '
             f'<span class="pk-count">{escape(self.count)}</span> <span class="pk-size">{self.size.html()}</span>'
         )
         if not self.children:

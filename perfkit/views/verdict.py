@@ -64,7 +64,7 @@ def evidence_table(finding: Finding) -> PlainTable | None:
     if finding.type:
         rows.append(["type", Place(finding.type)])
     if finding.site:
-        rows.append(["allocated in", Place(finding.site.function, finding.site.file, finding.site.line)])
+        rows.append([finding.site_label, Place(finding.site.function, finding.site.file, finding.site.line)])
     if finding.insertion and finding.insertion != finding.site:
         rows.append(["stored by", Place(finding.insertion.function, finding.insertion.file, finding.insertion.line)])
     if finding.retainer:

@@ -9,24 +9,16 @@ from typing import Any
 import pytest
 
 from perfkit.report import render
+from tests.browser.picture import CHROMIUM, FLAGS
 from tests.builders import LOGIN, MAIN, SECOND_NS, graph_rows, leaking, request_rows
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}"),
     # Playwright leaves its event loop's pipes to the garbage collector.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
 ]
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
 AWKWARD = f"{HOSTILE}\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe\n\x00&lt;b&gt;" + "long" * 2_000
@@ -83,7 +75,7 @@ def hostile_heap() -> dict[str, list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
         yield chromium
         chromium.close()
 
@@ -185,11 +177,11 @@ def test_who_holds_what_is_drawn_and_the_heap_unfolds(browser: Any, report: Path
         assert "here they pile up" in shown.page.locator(".pk-path .pk-holder").inner_text()
         assert "1,200 items" in shown.page.locator(".pk-path .pk-holder").inner_text()
         assert all(box.bounding_box()["width"] > 200 for box in boxes.all())
-        folded = shown.page.locator(".pk-tree > details:not([open])").first
-        row = folded.locator(".pk-below > *").first
-        assert not row.is_visible()
-        folded.locator("> summary").click()
+        unfolded = shown.page.locator(".pk-tree > details").first
+        row = unfolded.locator("> .pk-below > *").first
         assert row.is_visible()
+        unfolded.locator("> summary").click()
+        assert not row.is_visible()
 
 
 def test_the_drawn_path_is_part_of_the_print(browser: Any, report: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from perfkit.attach.budget import Budget
 from perfkit.attach.errors import ProbeFailed
 from perfkit.attach.memray_builds import NoMemray
 from perfkit.attach.session import Session
@@ -66,6 +67,50 @@ def test_a_leak_and_a_bounded_cache_are_told_apart(tmp_path: Path) -> None:
     assert usage["traced_bytes"].iloc[-1] > usage["traced_bytes"].iloc[0]
     assert 1.2e9 < quality["until_ns"] - quality["from_ns"] < 3e9
     assert quality["stopped_ns"] < 500_000_000
+
+
+@contextmanager
+def within(share: float, target: Running, raw: Path, duration_s: float) -> Iterator[tuple[Clock, Budget]]:
+    """Record with a budget for as long as planned."""
+    clock = Clock.start()
+    with Session.open(target.target) as session:
+        budget = Budget(share, target.target.pid, duration_s, lambda: session)
+        recording = Recording(target.target, raw, clock, lambda: session, print, duration_s, budget=budget)
+        with COLLECTOR.record(recording):
+            yield clock, budget
+
+
+def test_with_a_budget_the_capture_is_as_long_as_it_allows_and_reaches_to_the_end(tmp_path: Path) -> None:
+    with running("states.py", "spin", python=same_version()) as target:
+        with within(0.3, target, tmp_path, 8.0) as (clock, budget):
+            time.sleep(8.0)
+            ended_ns = clock.now_ns()
+        _survival, quality, _usage = decoded(tmp_path, target.target.pid, clock)
+    length_s = (quality["until_ns"] - quality["from_ns"]) / 1e9
+    assert 2.0 < length_s < 5.5, "a busy process: 0.3 of 8 s at 0.66 per second"
+    assert quality["until_ns"] > ended_ns - 1e9
+    assert quality["cost_ns"] / 8e9 < 0.4
+    assert "as a budget of 30.0% allowed" in quality["note"]
+    assert budget.traced_ns > 0
+
+
+def test_a_budget_that_is_too_small_leaves_the_capture_out_and_says_so(tmp_path: Path) -> None:
+    with running("states.py", "load", python=same_version()) as target:
+        with within(0.02, target, tmp_path, 4.0) as (clock, _budget):
+            time.sleep(4.0)
+        survival, quality, _usage = decoded(tmp_path, target.target.pid, clock)
+        assert target.look()["modules"] == [], "memray never came in"
+    assert survival.empty
+    assert "2.0% of the target's time do not allow a capture of 2 s" in quality["note"]
+
+
+def test_an_idle_process_is_traced_nearly_all_the_time_on_a_small_budget(tmp_path: Path) -> None:
+    with running("states.py", "sleep", python=same_version()) as target:
+        with within(0.02, target, tmp_path, 6.0) as (clock, _budget):
+            time.sleep(6.0)
+        _survival, quality, _usage = decoded(tmp_path, target.target.pid, clock)
+    assert quality["from_ns"] < 3.5e9
+    assert quality["until_ns"] - quality["from_ns"] > 2.5e9
 
 
 def test_a_capture_ends_by_itself_when_its_time_is_up(tmp_path: Path) -> None:

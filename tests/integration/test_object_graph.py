@@ -38,7 +38,8 @@ HELD = {
 
 @contextmanager
 def recorded(target: Running, folder: Path, **options: Any) -> Iterator[None]:
-    """Record a process with the collector while the context is open."""
+    """Record a process with the collector while the context is open; one snapshot at its end, unless more are asked."""
+    options = {"rungs": 1, **options}
     with Session.open(target.target) as session:
         recording = Recording(
             target=target.target, raw=folder, clock=Clock.start(), session=lambda: session, say=print, options=options

@@ -39,7 +39,54 @@ def test_what_is_allocated_shows_in_the_part_it_belongs_to(version: str, tmp_pat
         for row in rows:
             parts = row["anon_bytes"] + row["file_bytes"] + row["shmem_bytes"]
             assert row["rss_bytes"] == pytest.approx(parts, rel=0.01)
-            assert row["pymalloc_free_bytes"] is None
+            if row["pymalloc_arena_bytes"] is not None:
+                assert row["pymalloc_in_use_bytes"] + row["pymalloc_free_bytes"] <= row["pymalloc_arena_bytes"]
+
+
+@every_version
+def test_blocks_that_are_freed_stay_in_the_arenas_of_those_that_are_kept(version: str, tmp_path: Path) -> None:
+    with (
+        running(GARBAGE, python=interpreter(version)) as target,
+        Session.open(target.target) as session,
+        collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected,
+    ):
+
+        def now() -> dict[str, Any]:
+            began_ns = collected.clock.now_ns()
+            rows: list[dict[str, Any]] = []
+
+            def is_there() -> bool:
+                rows[:] = [
+                    row
+                    for row in collected.rows("memory_ledger")
+                    if row["at_ns"] > began_ns and row["pymalloc_arena_bytes"] is not None
+                ]
+                return bool(rows)
+
+            assert eventually(is_there, within_s=10)
+            return rows[-1]
+
+        first = now()
+        ask(target, "hold_small", 30 * MIB)
+        held = now()
+        ask(target, "keep_one_in", 100)
+        thinned = now()
+    assert held["pymalloc_in_use_bytes"] - first["pymalloc_in_use_bytes"] == pytest.approx(30 * MIB, rel=0.05)
+    assert held["pymalloc_arena_bytes"] - first["pymalloc_arena_bytes"] == pytest.approx(30 * MIB, rel=0.1)
+    assert thinned["pymalloc_free_bytes"] - held["pymalloc_free_bytes"] == pytest.approx(30 * MIB, rel=0.15)
+    assert thinned["pymalloc_arena_bytes"] > 0.9 * held["pymalloc_arena_bytes"]
+
+
+@pytest.mark.parametrize("allocator", ["malloc", "pymalloc_debug"])
+def test_interpreters_with_other_allocators_are_safe_to_ask(
+    allocator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONMALLOC", allocator)
+    with running(GARBAGE, python=same_version()) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
+            assert eventually(lambda: len(collected.rows("memory_ledger")) >= 3)
+        rows = collected.rows("memory_ledger")
+    assert all((row["pymalloc_arena_bytes"] is None) == (allocator == "malloc") for row in rows)
 
 
 def test_every_reading_is_there_and_cost_next_to_nothing(tmp_path: Path) -> None:

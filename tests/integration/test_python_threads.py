@@ -22,7 +22,7 @@ def newest(collected: Collected) -> list[dict[str, Any]]:
 def after(collected: Collected) -> list[dict[str, Any]]:
     """Return a reading that began after now."""
     began_ns = collected.clock.now_ns()
-    assert eventually(lambda: any(row["at_ns"] > began_ns for row in collected.rows("python_threads")))
+    assert eventually(lambda: any(row["at_ns"] > began_ns for row in collected.rows("python_threads")), within_s=10)
     return newest(collected)
 
 
@@ -116,6 +116,17 @@ def test_what_others_put_over_the_start_of_threads_stays(tmp_path: Path) -> None
             assert row["start_stack_id"] is not None
         ask(target, "start_pollers", 1)
         assert ask(target, "look")["start"][0] == "wrap_start.<locals>.start"
+
+
+def test_a_wrapper_that_gives_another_object_to_each_who_asks_is_put_back_itself(tmp_path: Path) -> None:
+    with running(CREW, python=same_version()) as target, Session.open(target.target) as session:
+        ask(target, "wrap_start_with_a_descriptor")
+        before = ask(target, "start_as_held")
+        with collecting(COLLECTOR, target, tmp_path, session, every_s=0.05) as collected:
+            ask(target, "start_pollers", 1)
+            [row] = [row for row in after(collected) if row["function"] == "__main__.poll_inventory"]
+            assert row["start_stack_id"] is not None
+        assert ask(target, "start_as_held") == before
 
 
 def test_it_costs_next_to_nothing(tmp_path: Path) -> None:

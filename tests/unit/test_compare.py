@@ -17,6 +17,7 @@ from perfkit.profile import Profile
 from tests import builders
 from tests.builders import ENCODE, SECOND_NS, cpu_rows, healthy, leaking, make_profile, process_rows, request_rows
 
+pytestmark = pytest.mark.timeout(240)
 SECONDS = 60
 TURNED = {Outcome.WORSE: Outcome.BETTER, Outcome.BETTER: Outcome.WORSE, Outcome.FIXED: Outcome.WORSE}
 
@@ -62,9 +63,20 @@ def pauses(every_s: float, pause_ms: float, *, manual: bool = False) -> list[bui
     ]
 
 
+def plain(path: Path, **more: Any) -> Profile:
+    """Return a healthy service of which the heap was not recorded, so that judging it costs little."""
+    rows: dict[str, Any] = {
+        "cpu": cpu_rows(SECONDS),
+        "process": process_rows(SECONDS),
+        "requests": request_rows(SECONDS),
+        "ledger": builders.ledger_rows(SECONDS, 6),
+    }
+    return make_profile(path, duration_s=SECONDS, **(rows | more))
+
+
 def collecting(path: Path, rows: list[builders.Row]) -> Profile:
     """Return a healthy service with these collections."""
-    return healthy(path, others={"gc_pauses": rows}, manifest={"collectors": {"gc_pauses": {}}})
+    return plain(path, others={"gc_pauses": rows}, manifest={"collectors": {"gc_pauses": {}}})
 
 
 @pytest.mark.parametrize("service", [healthy, leaking])
@@ -79,7 +91,7 @@ def test_a_recording_is_the_same_as_itself(tmp_path: Path, service: Any) -> None
 
 
 def test_all_numbers_of_a_quiet_service_are_the_same_as_themselves(tmp_path: Path) -> None:
-    profile = healthy(tmp_path / "one", requests=request_rows(SECONDS, error_every=10**9))
+    profile = plain(tmp_path / "one", requests=request_rows(SECONDS, error_every=10**9))
     comparison = compare(profile, profile)
     unclear = [each.metric for each in comparison.rows if each.outcome is not Outcome.SAME]
     assert unclear == []
@@ -95,7 +107,7 @@ def test_all_numbers_of_a_quiet_service_are_the_same_as_themselves(tmp_path: Pat
     ],
 )
 def test_swapping_the_sides_turns_every_verdict_round(tmp_path: Path, head: dict[str, Any]) -> None:
-    one, other = healthy(tmp_path / "one"), healthy(tmp_path / "other", **head)
+    one, other = plain(tmp_path / "one"), plain(tmp_path / "other", **head)
     forth, back = compare(one, other), compare(other, one)
     there = {(each.metric, str(each.subject)): each.outcome for each in forth.rows}
     again = {(each.metric, str(each.subject)): each.outcome for each in back.rows}
@@ -145,7 +157,7 @@ def test_a_fix_is_not_proven_by_a_service_without_load(tmp_path: Path) -> None:
 
 
 def test_slower_requests_are_a_regression(tmp_path: Path) -> None:
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", requests=slower(2)))
+    comparison = compare(plain(tmp_path / "base"), plain(tmp_path / "head", requests=slower(2)))
     [median] = rows_of(comparison, "latency_p50")
     assert median.outcome is Outcome.WORSE
     assert median.change is not None
@@ -166,14 +178,14 @@ def test_what_a_busy_machine_can_do_is_not_blamed_on_the_program(
 ) -> None:
     late_ns = {"tenth": lambda n: 30_000_000 * (n % 8 == 0), "none": lambda _: 0}[share]
     head = [row | {"dispatched_ns": row["intended_ns"] + late_ns(n)} for n, row in enumerate(map(dict, slower(factor)))]
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", requests=head))
+    comparison = compare(plain(tmp_path / "base"), plain(tmp_path / "head", requests=head))
     [median] = rows_of(comparison, "latency_p50")
     assert median.outcome is outcome
     assert ("sent late" in median.because) == (outcome is Outcome.CANNOT_TELL)
 
 
 def test_a_function_that_takes_more_cpu_is_named(tmp_path: Path) -> None:
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", **busier(0.4)))
+    comparison = compare(plain(tmp_path / "base"), plain(tmp_path / "head", **busier(0.4)))
     [whole] = rows_of(comparison, "cpu_ms_per_request")
     assert whole.outcome is Outcome.WORSE
     assert [each.subject and each.subject.name for each in rows_of(comparison, "function_self_cores")] == ["dumps"]
@@ -185,7 +197,7 @@ def test_a_function_that_takes_more_cpu_is_named(tmp_path: Path) -> None:
 def test_time_waiting_for_a_busy_machine_is_no_work(tmp_path: Path) -> None:
     """Samples say twice as much running; the process's own CPU time says that it was not."""
     more = [dict(row) | {"active": True} for row in cpu_rows(SECONDS)]
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", cpu=more))
+    comparison = compare(plain(tmp_path / "base"), plain(tmp_path / "head", cpu=more))
     assert [each.outcome for each in rows_of(comparison, "cpu_ms_per_request")] == [Outcome.SAME]
 
 
@@ -200,7 +212,7 @@ def test_longer_pauses_are_a_regression_and_perfkits_own_are_not(tmp_path: Path)
 
 def test_more_resident_memory_is_a_regression(tmp_path: Path) -> None:
     more = [dict(row) | {"rss_bytes": row["rss_bytes"] + 40 * builders.MIB} for row in builders.ledger_rows(SECONDS, 6)]
-    comparison = compare(healthy(tmp_path / "base"), healthy(tmp_path / "head", ledger=more))
+    comparison = compare(plain(tmp_path / "base"), plain(tmp_path / "head", ledger=more))
     assert [each.outcome for each in rows_of(comparison, "resident_bytes")] == [Outcome.WORSE]
 
 
@@ -230,6 +242,19 @@ def test_heaps_differ_by_path_and_by_holder(tmp_path: Path) -> None:
     assert path.objects == (10, 300)
     assert path.size_bytes == (10 * 8192, 300 * 8192)
     assert [each.name for each in heap.holders] == ["builtins.dict"]
+
+
+def test_the_same_things_reached_another_way_are_no_difference(tmp_path: Path) -> None:
+    """A frame refers to the map as well in HEAD, and is closer to it than the module."""
+    base, head = graph(200), graph(300)
+    head["heap_objects"][0] = head["heap_objects"][0] | {"root": "frame", "name": "app.serve"}  # type: ignore[operator]
+    profiles = [
+        make_profile(tmp_path / name, others=others, requests=request_rows(SECONDS))
+        for name, others in (("base", base), ("head", head))
+    ]
+    [path] = compare(*profiles).heap.paths
+    assert path.name == "frame app.serve > SESSIONS > dict value > Session"
+    assert path.objects == (200, 300)
 
 
 def test_what_is_not_comparable_is_refused_unless_forced(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A process in one of the states a service can be in when somebody attaches to it.
 
-Usage: states.py STATE. Prints "ready" when it is in the state; answers each line on standard
+Usage: states.py STATE [FOLDER]. Prints "ready" when it is in the state; answers each line on standard
 input with what a stranger could have left behind in it, as JSON; ends when input ends.
 """
 
@@ -25,14 +25,16 @@ def look():
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "path": sys.path[:],
         "profile": [str(sys.getprofile()), str(threading._profile_hook)],
-        "thread_class": sorted(vars(threading.Thread)),
+        "thread_class": [*sorted(vars(threading.Thread)), threading.Thread.start.__code__.co_filename],
         "main": sorted(vars(sys.modules["__main__"])),
     }
 
 
-def answer():
+def answer(end=None):
     for _line in sys.stdin:
         print(json.dumps(look()), flush=True)
+    if end is not None:
+        end()
     os._exit(0)
 
 
@@ -44,6 +46,11 @@ def count(until=None):
 
 def busy():
     count()
+
+
+def spin():
+    while True:
+        pass
 
 
 def sleep():
@@ -112,14 +119,31 @@ def forked():
         time.sleep(0.05)
 
 
-def begin():
-    threading.Thread(target=answer, daemon=True).start()
+def gunicorn(folder):
+    """The only worker of a master; `folder` holds gunicorn."""
+    sys.path.append(folder)
+    from gunicorn.app.base import BaseApplication
+
+    class Site(BaseApplication):
+        def load_config(self):
+            self.cfg.set("bind", "127.0.0.1:0")
+            self.cfg.set("loglevel", "critical")
+            self.cfg.set("post_worker_init", lambda _worker: begin(lambda: os.kill(os.getppid(), signal.SIGQUIT)))
+
+        def load(self):
+            return lambda _environment, respond: [respond("204 No Content", [])] and []
+
+    Site().run()
+
+
+def begin(end=None):
+    threading.Thread(target=answer, args=(end,), daemon=True).start()
     json.dumps(look())
     print(f"ready {os.getpid()}", flush=True)
 
 
 if __name__ == "__main__":
     state = globals()[sys.argv[1]]
-    if state in (busy, sleep, lock, load):
+    if state in (busy, spin, sleep, lock, load):
         begin()
-    state()
+    state(*sys.argv[2:])

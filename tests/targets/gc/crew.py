@@ -100,6 +100,23 @@ def wrap_start():
     threading.Thread.start = start
 
 
+class Wrapper:
+    def __init__(self, below):
+        self.below = below
+
+    def __get__(self, thread, kind):
+        return functools.partial(self.below, thread) if thread is not None else functools.partial(self.below)
+
+
+def wrap_start_with_a_descriptor():
+    threading.Thread.start = Wrapper(threading.Thread.start)
+
+
+def start_as_held():
+    held = vars(threading.Thread)["start"]
+    return [type(held).__name__, id(held)]
+
+
 def open_files(folder, number):
     for index in range(int(number)):
         kept.append(open(os.path.join(folder, f"part-{index:04}.bin"), "w"))  # noqa: SIM115

@@ -155,6 +155,15 @@ def hold(size_bytes):
     shared.append([bytes(500) for _ in range(int(size_bytes) // 533)])
 
 
+def hold_small(size_bytes):
+    shared.append([bytes(79) for _ in range(int(size_bytes) // 112)])  # and 33 of head
+
+
+def keep_one_in(number):
+    """Free all but every so manyth of what is held."""
+    shared[-1] = shared[-1][:: int(number)]
+
+
 def hold_natively(size_bytes):
     shared.append([bytearray(100_000) for _ in range(int(size_bytes) // 100_000)])
 

@@ -24,7 +24,7 @@ class Directory:
         theirs.recv(5)
         if keep:
             self.peers.append((ours, theirs))  # truth: inserts allocates
-            self.service.leaked()
+            self.service.leaked(units=2)
         else:
             ours.close()
             theirs.close()

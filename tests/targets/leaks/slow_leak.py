@@ -33,13 +33,13 @@ AUDIT = Audit()
 def main():
     service = Service(rate=300, mib_per_min=1)
     for number in service.measured(310, units=1000):
-        AUDIT.write(f"user-{number}", "login", number * 0.25)
+        AUDIT.write(f"user-{number:06d}", "login", 100_000.25 + number)
         service.leaked()
     service.ready()
     for number in service.requests():
         service.churn(lambda: Entry("nobody", "look", 0.0))
         if service.due(310):
-            AUDIT.write(f"user-{number}", "login", number * 0.25)
+            AUDIT.write(f"user-{number:06d}", "login", 100_000.25 + number)  # truth: allocates
             service.leaked()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from perfkit.analysis.dominator_tree import Group, dominator_groups
 from perfkit.analysis.heap_graph import HeapGraph
-from tests.unit.analysis.test_heap_graph import DICT, SESSION, heap, module, sessions
+from tests.unit.analysis.drawings import DICT, SESSION, heap, module, sessions
 
 
 def every(groups: tuple[Group, ...]) -> Iterator[Group]:

@@ -115,7 +115,7 @@ class TestLoad:
         """Return a load that rises and falls twice in a minute."""
         steps = np.linspace(0, 60, 60_001)
         sent = np.cumsum(100 * (1 + 0.8 * np.sin(steps / 60 * 4 * np.pi)) * 0.001)
-        return Load(np.interp(np.arange(1, int(sent[-1])), sent, steps))
+        return Load.requests(np.interp(np.arange(1, int(sent[-1])), sent, steps))
 
     def test_what_follows_the_rate_is_explained(self) -> None:
         load = self.wave()
@@ -127,7 +127,7 @@ class TestLoad:
         assert not load.explains(self.time_s, np.searchsorted(load.sent_s, self.time_s).astype(float))
 
     def test_a_steady_load_explains_nothing(self) -> None:
-        assert not Load(np.linspace(0, 60, 6000)).explains(self.time_s, self.time_s)
+        assert not Load.requests(np.linspace(0, 60, 6000)).explains(self.time_s, self.time_s)
 
 
 def test_everything_is_gathered(tmp_path: Path) -> None:

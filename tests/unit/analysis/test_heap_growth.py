@@ -142,3 +142,21 @@ def test_a_long_chain_is_a_few_classes() -> None:
     classes = PathClasses()
     classes.classify(chain(5000))
     assert len(classes) < 8
+
+
+def test_a_dictionary_of_attributes_that_was_made_in_between_makes_nothing_new() -> None:
+    def store(count: int, *, has_dict: bool) -> HeapGraph:
+        things: list[Row] = [module("app"), DICT, {"type": "app.Store"}, {**DICT, "items": count}]
+        edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".STORE")]
+        if has_dict:
+            things.append(DICT)
+            edges += [(2, 4, "<dict>"), (4, 3, ".by_id")]
+        else:
+            edges.append((2, 3, ".by_id"))
+        first = len(things)
+        things += [SESSION] * count
+        return heap(things, sorted([*edges, *((3, first + number) for number in range(count))]))
+
+    pile = only_pile(store(30, has_dict=False), store(75, has_dict=True))
+    assert pile.steps == ("module app", "STORE", ".by_id")
+    assert (pile.items_before, pile.items_after, pile.objects) == (30, 75, 45)

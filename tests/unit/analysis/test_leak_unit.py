@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.leak_unit import LeakUnit, contents, leak_units
-from tests.unit.analysis.test_heap_graph import SESSION, heap, sessions
+from tests.unit.analysis.drawings import SESSION, heap, sessions
 
 RUNG_S = 3.0
 

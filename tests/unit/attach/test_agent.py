@@ -62,7 +62,7 @@ def test_a_question_is_answered(recorder: Recorder) -> None:
     load(recorder)
     assert recorder.ask("start", "echo", options={"rows": 0})["value"] == {"rows": 0}
     assert recorder.ask("call", "echo", arguments={"a": 1})["value"] == {"a": 1}
-    assert recorder.ask("stop", "echo")["value"] == {"dropped": 0}
+    assert recorder.ask("stop", "echo")["value"] == {"emitted": 0, "dropped": 0}
 
 
 def test_an_error_is_an_answer(recorder: Recorder) -> None:
@@ -105,3 +105,48 @@ def test_a_recorder_that_breaks_down_says_so(recorder: Recorder) -> None:
     recorder.ask("start", "bad", options={})
     assert recorder.read() == {"failed": "bad", "error": "ValueError", "message": "of itself"}
     assert recorder.ask("stop", "bad")["value"] == {"dropped": 0}
+
+
+BUSY = (
+    "import time\n"
+    "class Recorder:\n"
+    "    def __init__(self, probe): self.probe = probe\n"
+    "    def start(self, wait_s): self.probe.spawn(self.steps(wait_s))\n"
+    "    def steps(self, wait_s):\n"
+    "        while True:\n"
+    "            until = time.thread_time() + 0.002\n"
+    "            while time.thread_time() < until: pass\n"
+    "            self.probe.emit(1)\n"
+    "            yield wait_s\n"
+    "    def stop(self): pass\n"
+)
+
+
+def test_what_each_recorder_costs_is_known_while_it_runs(recorder: Recorder) -> None:
+    load(recorder)
+    recorder.ask("load", "busy", source=BUSY)
+    recorder.ask("start", "busy", options={"wait_s": 0.001})
+    recorder.ask("start", "echo", options={"rows": 0})
+    costs: dict[str, int] = {}
+    while costs.get("busy", 0) < 20_000_000:
+        costs = recorder.ask("costs", "")["value"]
+    assert costs["echo"] < costs["busy"] / 2
+    recorder.ask("stop", "busy")
+    assert recorder.ask("costs", "")["value"].keys() == {"echo"}
+
+
+def test_a_slower_pace_draws_out_the_waits_between_readings_only(recorder: Recorder) -> None:
+    recorder.ask("load", "busy", source=BUSY)
+    for wait_s, comes in ((0.05, False), (0.001, True)):
+        recorder.ask("start", "busy", options={"wait_s": wait_s})
+        recorder.ask("pace", "busy", factor=1000.0)
+        recorder.connection.settimeout(0.5)
+        rows = 0
+        try:
+            while rows < 5:
+                rows += "stream" in recorder.read()
+        except TimeoutError:
+            pass
+        recorder.connection.settimeout(10)
+        assert (rows == 5) == comes
+        recorder.ask("stop", "busy")

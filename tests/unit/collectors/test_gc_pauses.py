@@ -29,7 +29,7 @@ END: dict[str, Any] = {"monotonic_ns": 9_000, "seen": 2, "unseen": 40, "lost": 0
 
 
 def event(start: int = 2_000, manual: int = 0, stack: int = -1, os_tid: int = 7, candidates: int = -1) -> list[int]:
-    return [start, 300, 2, manual, stack, 11, 0, os_tid, candidates]
+    return [start, 300, 2, manual, stack, 11, 0, os_tid, candidates, 250]
 
 
 def decode(
@@ -55,6 +55,7 @@ def test_collections_become_rows_with_their_caller(tmp_path: Path) -> None:
     )
     by_hand, automatic = decoded["gc_pauses"]
     assert (by_hand["start_ns"], by_hand["pause_ns"], by_hand["generation"]) == (1_000, 300, 2)
+    assert by_hand["cpu_ns"] == 250
     assert (by_hand["manual"], automatic["manual"]) == (True, False)
     assert (by_hand["candidates"], automatic["candidates"]) == (None, 500)
     assert automatic["stack_id"] is None

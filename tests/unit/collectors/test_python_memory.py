@@ -71,9 +71,29 @@ def test_why_the_c_library_was_not_asked_is_said(tmp_path: Path) -> None:
     assert "it is musl" in quality["note"]
 
 
+def test_why_pymalloc_was_not_asked_is_said(tmp_path: Path) -> None:
+    [quality] = decode(tmp_path, reading(0), start={"no_arenas": "it cannot be asked"})["recording_quality"]
+    assert "arenas are not known: it cannot be asked" in quality["note"]
+
+
+def test_what_the_interpreter_prints_of_its_arenas_is_read() -> None:
+    text = """
+# arenas allocated current         =                    2
+2 arenas * 1048576 bytes/arena     =            2,097,152
+
+# bytes in allocated blocks        =            1,404,528
+# bytes in available blocks        =              303,200
+21 unused pools * 16384 bytes      =              344,064
+# bytes lost to pool headers       =                5,040
+Total                              =            2,097,152
+"""
+    assert ledger._arena_bytes(text) == (2_097_152, 1_404_528, 303_200 + 344_064)
+    assert ledger._arena_bytes("") is None
+
+
 def test_another_allocator_makes_the_c_librarys_figures_meaningless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_content", lambda _file: b"7f00 r-xp /usr/lib/libjemalloc.so.2\n")
-    read, why = ledger._mallinfo()
+    read, why = ledger._in_c(ledger._mallinfo)
     assert read is None
     assert "another allocator" in str(why)
 
@@ -85,7 +105,9 @@ def test_a_heap_that_takes_long_to_count_is_counted_rarely() -> None:
         import time
 
         calls.append(1)
-        time.sleep(0.02)
+        until = time.thread_time() + 0.02
+        while time.thread_time() < until:
+            pass
         return 1, 2
 
     recorder = ledger.Recorder(FakeProbe())

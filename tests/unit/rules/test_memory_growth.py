@@ -131,8 +131,13 @@ def test_what_is_called_a_cache_lowers_the_confidence(tmp_path: Path) -> None:
     assert cache.confidence < 0.75 < plain.confidence
 
 
-def test_without_a_census_no_leak_is_claimed_but_the_line_is_named(tmp_path: Path) -> None:
+def test_without_a_census_two_snapshots_name_the_holder(tmp_path: Path) -> None:
     finding = judged(slow_leaking(tmp_path / "p", census=[], containers=[]))
+    assert (finding.class_, finding.retainer) == ("python_leak", ("module app.sessions", "SESSIONS", "dict"))
+
+
+def test_without_objects_no_leak_is_claimed_but_the_line_is_named(tmp_path: Path) -> None:
+    finding = judged(slow_leaking(tmp_path / "p", census=[], containers=[], snapshots=[]))
     assert (finding.verdict, finding.class_) == (Verdict.UNDECIDED, "undetermined")
     assert "open_session" in finding.title
     assert any("objects" in need for need in finding.needs)

@@ -9,6 +9,7 @@ import pytest
 from perfkit import views
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
+from perfkit.views.display import Bar
 from tests.builders import MIB, SECOND_NS, graph_rows, healthy, leaking, ledger_rows, make_profile
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -22,7 +23,7 @@ def leak(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Return the same leak without any snapshot of the heap."""
-    return leaking(tmp_path_factory.mktemp("profiles") / "unseen", objects=[], references=[])
+    return leaking(tmp_path_factory.mktemp("profiles") / "unseen", snapshots=[], objects=[], references=[])
 
 
 def text_of(view: Any) -> str:
@@ -49,7 +50,7 @@ def test_the_path_leads_from_the_module_to_the_objects(leak: Profile) -> None:
     assert (holder.step, holder.name) == ("SESSIONS", "dict")
     assert "1,200 items, here they pile up" in holder.remark
     assert leaked.name == "1,080 Session objects"  # the 120 of the first snapshot are not new
-    assert leaked.remark.endswith("1.33 KiB for one of them")
+    assert leaked.remark.endswith("1.33 KiB each")
     assert drawn.caption == "app.sessions.SESSIONS holds 1,080 new Session objects."
 
 
@@ -68,6 +69,12 @@ def test_the_holder_that_the_finding_names_comes_first(tmp_path: Path) -> None:
     assert any("held by module app.routes" in note for note in views.retaining_path(profile).notes)
 
 
+def test_the_growth_that_the_finding_is_about_is_drawn(leak: Profile) -> None:
+    drawn = views.retaining_path(leak, finding("module app.sessions", "SESSIONS", "dict", type="app.other.Thing"))
+    assert [box.role for box in drawn.boxes] == ["root", "holder", "leaked"]
+    assert drawn.caption == "app.sessions.SESSIONS holds 1,080 new Session objects."
+
+
 def test_without_a_snapshot_the_path_is_told_in_the_words_of_the_finding(unseen: Profile) -> None:
     drawn = views.retaining_path(
         unseen, finding("module app.sessions", "SESSIONS", "dict", type="app.sessions.Session")
@@ -78,7 +85,7 @@ def test_without_a_snapshot_the_path_is_told_in_the_words_of_the_finding(unseen:
 
 
 def test_without_growth_there_is_no_path(tmp_path: Path) -> None:
-    quiet = healthy(tmp_path / "quiet", objects=[], references=[])
+    quiet = healthy(tmp_path / "quiet", snapshots=[], objects=[], references=[])
     assert text_of(views.retaining_path(quiet)) == "Nothing was seen that keeps piling up, so there is no path to draw."
 
 
@@ -142,10 +149,20 @@ def test_without_a_snapshot_the_unit_says_what_it_cannot_see(unseen: Profile) ->
 
 
 def test_the_paths_that_grew_add_up(leak: Profile) -> None:
-    rows = views.growing_paths(leak, top=100).rows
-    text = text_of(views.growing_paths(leak))
+    view = views.growing_paths(leak, top=3)
+    text = text_of(view)
     assert "module app.sessions > SESSIONS > dict value > .data > bytearray" in text
-    assert all(row[3] in ("+1,080", "+0") for row in rows)
+    assert [row[3] for row in view.rows] == ["+1,080", "+1,080", "+0", ""]
+    assert sum(cell.ratio for row in view.rows for cell in row if isinstance(cell, Bar)) == pytest.approx(1.0)
+
+
+def test_modules_that_were_imported_meanwhile_are_one_row_of_their_own(tmp_path: Path) -> None:
+    rows = {name: [dict(row) for row in table] for name, table in graph_rows(60, None).items()}
+    module = {"rung": 1, "object_id": 10**6, "type": "builtins.module", "size_bytes": 9 * MIB, "refcount": 0}
+    rows["objects"].append(module | {"root": "library", "name": "tracer"})
+    text = text_of(views.growing_paths(leaking(tmp_path / "imports", **rows)))
+    assert "modules that were imported meanwhile" in text
+    assert "module tracer" not in text
 
 
 def test_the_parts_of_the_ledger_add_up_to_the_resident_memory(leak: Profile) -> None:

@@ -1,0 +1,165 @@
+"""The right answers about the collector: services of known truth, settings proved on the live process, false alarms.
+
+    python -m benchmarks.gc_tuning [--seconds 20] [--versions 3.11,3.13] [--only burst] [--experiments] [--noise 20]
+
+Prints one row per service and version; --out FILE keeps the numbers as JSON. The services and their truth are in
+tests/targets/gc/services; with --experiments, settings are tried on those whose truth is a setting, and the
+prediction of the recording is set against what was measured; --noise repeats an experiment of the present setting
+against itself and counts how often a difference is called clear.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perfkit.experiment import Plan, experiment_gc
+from perfkit.findings import Finding
+from perfkit.record import record_pid
+from perfkit.recorder import Settings
+from perfkit.rules.gc_tuning import RULE
+
+SERVICES = Path(__file__).parents[1] / "tests" / "targets" / "gc" / "services"
+COLLECT = ("gc", "process", "cpu", "objects")
+
+
+def interpreter(version: str) -> Path | None:
+    """Return an interpreter of that version."""
+    found = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
+    return found[-1] if found else None
+
+
+@contextmanager
+def running(service: str, python: Path) -> Iterator[int]:
+    """Yield the process id of a service that serves."""
+    process = subprocess.Popen(
+        [str(python), str(SERVICES / f"{service}.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline().split()[1])
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def problems(finding: Finding, truth: dict[str, Any]) -> list[str]:
+    """Return what an answer gets wrong."""
+    wrong = []
+    if finding.class_ not in truth["classes"] or finding.verdict != truth["verdict"]:
+        wrong.append(f"says {finding.verdict} {finding.class_}, not {' or '.join(truth['classes'])}")
+    if truth["verdict"] == "pass" and "recommendation" in finding.evidence:
+        wrong.append("recommends a setting to a healthy service")
+    named = " ".join([str(finding.type), *(str(kind["type"]) for kind in finding.evidence.get("garbage", ()))])
+    wrong += [f"does not name the type {name}" for name in truth.get("types", ()) if name not in named]
+    if "site" in truth and not str(finding.site).startswith(truth["site"]):
+        wrong.append(f"names {finding.site}, not {truth['site']}")
+    return wrong
+
+
+def classified(services: dict[str, Any], versions: list[str], seconds: float, folder: Path) -> list[dict[str, Any]]:
+    """Return one row per service and version: what the rule says of a recording."""
+    rows = []
+    for version in versions:
+        python = interpreter(version)
+        for name, truth in services.items() if python else ():
+            with running(name, python) as pid:
+                settings = Settings(output=folder / f"{name}-{version}", duration_s=seconds, collect=COLLECT)
+                [finding] = RULE.check(record_pid(pid, settings))
+            wrong = problems(finding, truth)
+            cost = finding.evidence.get("automatic_ratio", 0.0) + finding.evidence.get("manual_ratio", 0.0)
+            rows.append(
+                {"service": name, "python": version, "class": finding.class_, "cost_ratio": cost,
+                 "right": not wrong, "wrong": wrong, "predicted": finding.evidence.get("predicted")}
+            )  # fmt: skip
+            print(f"{name:16} {version:5} {finding.class_:17} {cost:7.1%}  {'; '.join(wrong) or 'right'}", flush=True)
+    return rows
+
+
+def proved(rows: list[dict[str, Any]], window_s: float, folder: Path) -> list[dict[str, Any]]:
+    """Return one row per service for which a setting was predicted: what an experiment on the live process measured."""
+    found = []
+    for row in rows:
+        python = interpreter(row["python"])
+        if not row["predicted"] or python is None:
+            continue
+        with running(row["service"], python) as pid:
+            plan = Plan(window_s=window_s, washout_s=window_s / 4)
+            output = folder / f"experiment-{row['service']}-{row['python']}"
+            [finding] = RULE.check(experiment_gc(pid, plan, output))
+        tried = finding.evidence["experiment"]
+        for setting, trial in tried["settings"].items():
+            measured = trial["effects"]["time_ratio"]
+            base = trial["baseline"]["time_ratio"]
+            predicted = row["predicted"]["time_ratio"] - row["cost_ratio"]
+            same = setting == row["predicted"]["setting"]
+            found.append(
+                {"service": row["service"], "python": row["python"], "setting": setting, "before_ratio": base,
+                 "measured": measured, "predicted": predicted if same else None, "restored": tried["restored"],
+                 "class": finding.class_}
+            )  # fmt: skip
+            said = f"predicted {predicted:+.1%}, " if same else ""
+            about = f"{row['service']:16} {row['python']:5} {setting:40} {base:6.1%}"
+            interval = f"{measured['estimate']:+.1%} ({measured['low']:+.1%} to {measured['high']:+.1%})"
+            back = "restored" if tried["restored"] else "NOT RESTORED"
+            print(f"{about}: {said}measured {interval}, p {measured['p']:.3f}, settings {back}", flush=True)
+    return found
+
+
+def false_alarms(times: int, folder: Path) -> dict[str, Any]:
+    """Return how often the present setting, tried against itself, was called different on the knee's service."""
+    python = interpreter("3.11") or Path(sys.executable)
+    clear = outcomes = 0
+    with running("above_knee", python) as pid:
+        threshold = 700
+        for number in range(times):
+            plan = Plan(thresholds=(threshold,), window_s=0.8, washout_s=0.1, seed=number)
+            profile = experiment_gc(pid, plan, folder / f"noise-{number}")
+            [finding] = RULE.check(profile)
+            tried = finding.evidence["experiment"]
+            for effects in (tried["noise"], *(trial["effects"] for trial in tried["settings"].values())):
+                for name in ("time_ratio", "lag_p99_ms"):
+                    if name in effects:
+                        outcomes += 1
+                        effect = effects[name]
+                        clear += effect["p"] <= 0.05 and (effect["low"] > 0 or effect["high"] < 0)
+            assert finding.class_ in ("no_change", "not_identifiable"), finding.title
+    print(f"present setting against itself: {clear} of {outcomes} differences called clear, no setting recommended")
+    return {"experiments": times, "outcomes": outcomes, "clear": clear}
+
+
+def main() -> int:
+    """Run what was asked for; return 1 when an answer is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--versions", default="3.11,3.13")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--experiments", action="store_true")
+    parser.add_argument("--window", type=float, default=3.0)
+    parser.add_argument("--noise", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    truth = tomllib.loads((SERVICES / "truth.toml").read_text("utf-8"))
+    chosen = {name: each for name, each in truth.items() if not arguments.only or name in arguments.only.split(",")}
+    with tempfile.TemporaryDirectory(prefix="perfkit-bench-gc-") as folder:
+        rows = classified(chosen, arguments.versions.split(","), arguments.seconds, Path(folder))
+        results: dict[str, Any] = {"classes": rows}
+        if arguments.experiments:
+            results["experiments"] = proved(rows, arguments.window, Path(folder))
+        if arguments.noise:
+            results["noise"] = false_alarms(arguments.noise, Path(folder))
+    right = sum(row["right"] for row in rows)
+    print(f"{right} of {len(rows)} right")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    return int(right < len(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""aiohttp's connectors: a slot is the `ResponseHandler` of a connection, what is lent a `Connection` around it.
+
+Source: https://github.com/aio-libs/aiohttp, aiohttp/connector.py
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MODULE = "aiohttp.connector"
+
+
+class Adapter:
+    """What an acquisition is: `BaseConnector.connect` until `_release`."""
+
+    name = "aiohttp"
+
+    def __init__(self, book: Any, module: Any) -> None:
+        self._book = book
+        connector = module.BaseConnector
+        self.classes = (connector,)
+        self.folder = module.__file__.rpartition("connector.py")[0]
+        response = sys.modules["aiohttp.client_reqrep"].ClientResponse  # type: ignore[attr-defined, unused-ignore]
+        self.hooks = [
+            book.hook(response, "__del__", ("self",), self._unread),
+            book.hook(connector, "connect", ("self",), book.wishing(self), self._acquired, book.gave_up),
+            book.hook(connector, "_release", ("protocol",), book.releasing),
+            book.hook(module.Connection, "__del__", ("self",), self._collected),
+            book.hook(module.TCPConnector, "_create_connection", ("self",), book.first, self._created),
+            book.hook(module.ResponseHandler, "connection_lost", ("self",), book.closing),
+        ]
+
+    def title(self, pool: Any) -> str:
+        """Return the kind of connector."""
+        return type(pool).__name__
+
+    def settings(self, pool: Any) -> dict[str, Any]:
+        """Return the settings; waiting is bounded by the session's timeouts."""
+        return {
+            "max_size": pool._limit or None,
+            "max_per_host": pool._limit_per_host or None,
+            "idle_timeout_s": getattr(pool, "_keepalive_timeout", None),
+            "force_close": pool._force_close,
+            "max_lifetime_s": None,
+            "lifo": False,
+        }
+
+    def state(self, pool: Any) -> dict[str, Any]:
+        """Return the gauges."""
+        idle = sum(len(each) for each in list(pool._conns.values()))
+        in_use = len(pool._acquired)
+        waiting = sum(len(each) for each in list(pool._waiters.values()))
+        return {"max": pool._limit or None, "open": idle + in_use, "in_use": in_use, "idle": idle, "waiting": waiting}
+
+    def slots(self, pool: Any) -> list[tuple[Any, bool]]:
+        """Return the protocols, with whether they are lent."""
+        found = [(entry[0], False) for each in list(pool._conns.values()) for entry in list(each)]
+        return found + [(each, True) for each in list(pool._acquired) if hasattr(each, "data_received")]
+
+    def _acquired(self, wish: Any, connection: Any) -> None:
+        """End it."""
+        self._book.acquired(wish, getattr(connection, "_protocol", None))
+
+    def _collected(self, values: list[Any], _frame: Any) -> None:
+        """Note a connection that was freed without having been returned."""
+        protocol = getattr(values[0], "_protocol", None)
+        if protocol is not None:
+            self._book.released(protocol, "collected")
+
+    def _unread(self, values: list[Any], frame: Any) -> None:
+        """Note an answer that was freed without having been read or closed: it releases what it has."""
+        connection = getattr(values[0], "_connection", None)
+        if connection is not None and not getattr(values[0], "_closed", True):
+            self._collected([connection], frame)
+
+    def _created(self, pool: Any, protocol: Any) -> None:
+        """Note a new connection."""
+        self._book.created(protocol, pool=pool, adapter=self)

@@ -1,0 +1,123 @@
+"""httpcore's pools, which httpx uses: a use is a `PoolRequest` on a connection, and one of HTTP/2 carries many.
+
+Source: https://github.com/encode/httpcore, httpcore/_async/connection_pool.py
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MODULE = "httpcore"
+
+
+class Adapter:
+    """What an acquisition is: `handle_request` until the response's stream is closed, or the request fails."""
+
+    name = "httpcore"
+
+    def __init__(self, book: Any, module: Any) -> None:
+        self._book = book
+        self._wishes: dict[int, Any] = {}
+        asynchronous, synchronous = module._async.connection_pool, module._sync.connection_pool
+        self.classes = (asynchronous.AsyncConnectionPool, synchronous.ConnectionPool)
+        self.folder = module.__file__.rpartition("httpcore")[0] + "http"  # httpx, its only caller as a rule, too
+        self.hooks = []
+        for source, prefix, verb, close, connections in (
+            (asynchronous, "Async", "handle_async_request", "aclose", module._async.connection.AsyncHTTPConnection),
+            (synchronous, "", "handle_request", "close", module._sync.connection.HTTPConnection),
+        ):
+            pool, request = getattr(source, prefix + "ConnectionPool"), getattr(source, prefix + "PoolRequest")
+            self.hooks += [
+                book.hook(pool, verb, ("self", "request"), self._wish, self._answered, self._failed),
+                book.hook(request, "wait_for_connection", ("self",), book.first, self._acquired),
+                book.hook(
+                    source.PoolByteStream,
+                    close,
+                    ("self",),
+                    self._closing,
+                    lambda request, _value: book.released(request),
+                ),
+                book.hook(connections, "_connect", ("self",), book.first, book.created),
+            ]
+
+    def title(self, pool: Any) -> str:
+        """Return the kind of pool."""
+        return type(pool).__name__
+
+    def settings(self, pool: Any) -> dict[str, Any]:
+        """Return the settings."""
+        return {
+            "max_size": _limit(pool._max_connections),
+            "max_idle": _limit(pool._max_keepalive_connections),
+            "idle_timeout_s": pool._keepalive_expiry,
+            "max_lifetime_s": None,
+        }
+
+    def state(self, pool: Any) -> dict[str, Any]:
+        """Return the gauges; ghosts are connections that nobody connects and no request is on."""
+        connections, requests = list(pool._connections), list(pool._requests)
+        assigned = {id(request.connection) for request in requests if request.connection is not None}
+        idle = sum(_is_idle(each) for each in connections)
+        ghosts = sum(
+            getattr(each, "_connection", each) is None
+            and not getattr(each, "_connect_failed", False)
+            and id(each) not in assigned
+            for each in connections
+        )
+        return {
+            "max": _limit(pool._max_connections),
+            "open": len(connections),
+            "idle": idle,
+            "in_use": len(connections) - idle,
+            "waiting": sum(request.connection is None for request in requests),
+            "ghosts": ghosts,
+        }
+
+    def slots(self, pool: Any) -> list[tuple[Any, bool]]:
+        """Return the connections; uses before us are those of requests on them."""
+        return [(each, False) for each in list(pool._connections)]
+
+    def _wish(self, values: list[Any], frame: Any) -> Any:
+        """Begin a request."""
+        pool, request = values
+        token = self._wishes[id(request)] = [id(request), self._book.wish(pool, self, frame), None]
+        return token
+
+    def _acquired(self, pool_request: Any, connection: Any) -> None:
+        """Note that a request has a connection."""
+        token = self._wishes.get(id(pool_request.request))
+        if token is not None:
+            token[2] = pool_request
+            self._book.acquired(token[1], connection, pool_request)
+
+    def _answered(self, token: Any, _response: Any) -> None:
+        """Forget a request whose answer begins: its stream is what is closed."""
+        self._wishes.pop(token[0], None)
+
+    def _failed(self, token: Any, error: BaseException) -> None:
+        """Note that a request has failed, before or after it had a connection."""
+        self._wishes.pop(token[0], None)
+        if token[2] is None:
+            self._book.gave_up(token[1], error)
+        else:
+            self._book.released(token[2])
+
+    def _closing(self, values: list[Any], _frame: Any) -> Any:
+        """Return the request whose answer is being closed, None: it was already."""
+        stream = values[0]
+        return None if stream._closed else stream._pool_request
+
+
+def _limit(number: Any) -> int | None:
+    """Return a limit, None: there is none."""
+    return None if number is None or number >= sys.maxsize else int(number)
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether a connection waits for a request."""
+    inner = getattr(connection, "_connection", None)
+    return inner is not None and bool(inner.is_idle())

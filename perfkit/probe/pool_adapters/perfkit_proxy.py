@@ -1,0 +1,123 @@
+"""The pool of perfkit's reference proxy: callbacks instead of tasks, so wishes are granted in the turn of others."""
+
+from __future__ import annotations
+
+from _weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MODULE = "perfkit.proxy.pool"
+
+
+class Adapter:
+    """What an acquisition is: `Pool.acquire` or the ticket it returns, until `release` or `discard`."""
+
+    name = "perfkit proxy"
+
+    def __init__(self, book: Any, module: Any) -> None:
+        self._book = book
+        self._tickets: dict[int, Any] = {}
+        pool = module.Pool
+        self.classes = (pool,)
+        self.folder = module.__file__
+        self.hooks = [
+            book.hook(module.Ticket, "__init__", ("self", "pool", "holder"), self._queued),
+            book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent),
+            book.hook(pool, "_settle", ("ticket", "connection"), self._settled),
+            book.hook(pool, "waiter_left", ("ticket",), self._left),
+            book.hook(pool, "release", ("self", "connection"), lambda values, _frame: book.released(values[1])),
+            book.hook(pool, "connected", ("self", "connection"), self._connected),
+            book.hook(pool, "_count_close", ("self", "connection"), lambda values, _frame: book.closed(values[1])),
+        ]
+
+    def title(self, pool: Any) -> str:
+        """Return the name of the upstream."""
+        return str(pool.name)
+
+    def settings(self, pool: Any) -> dict[str, Any]:
+        """Return the settings."""
+        settings = pool.settings
+        return {
+            "max_size": settings.maximum_size,
+            "min_idle": settings.minimum_idle,
+            "acquire_timeout_s": settings.acquire_timeout_s or None,
+            "idle_timeout_s": settings.idle_timeout_s or None,
+            "max_lifetime_s": settings.maximum_lifetime_s or None,
+            "lifetime_jitter": settings.lifetime_jitter_ratio,
+            "lifo": True,
+        }
+
+    def state(self, pool: Any) -> dict[str, Any]:
+        """Return the gauges."""
+        return {
+            "max": pool.settings.maximum_size,
+            "open": len(pool.connections) - pool._connecting - pool._closing,
+            "in_use": pool._in_use,
+            "idle": len(pool._idle),
+            "waiting": len(pool._waiters),
+        }
+
+    def slots(self, pool: Any) -> list[tuple[Any, bool]]:
+        """Return the connections that are open, with whether they are lent."""
+        states = {"idle": False, "in_use": True}
+        return [
+            (each, states[each.state.value]) for each in list(pool.connections.values()) if each.state.value in states
+        ]
+
+    def _wish(self, pool: Any, holder: Any, frame: Any) -> Any:
+        """Return the wish of a request, which has ended when its client is gone."""
+        wish = self._book.wish(pool, self, frame)
+        if hasattr(holder, "client"):
+            wish.ended = _Ending(holder)
+            wish.holder = self._book.someone()
+        return wish
+
+    def _queued(self, values: list[Any], frame: Any) -> None:
+        """Note who has to wait."""
+        ticket, pool, holder = values
+        self._tickets[id(ticket)] = self._wish(pool, holder, frame)
+
+    def _lent(self, values: list[Any], frame: Any) -> None:
+        """Grant a wish on the spot; those that had to wait are granted by `_settled`."""
+        pool, connection, holder = values
+        if frame.f_code.co_name != "_serve_waiters":
+            self._book.acquired(self._wish(pool, holder, frame), connection)
+
+    def _settled(self, values: list[Any], _frame: Any) -> None:
+        """Answer a wish that had to wait."""
+        ticket, connection = values
+        wish = self._tickets.pop(id(ticket), None)
+        if wish is None:
+            return
+        if connection is not None:
+            self._book.acquired(wish, connection)
+        else:
+            timed_out = ticket.timer is not None and ticket.timer.when() <= ticket.pool._clock() + 0.001
+            self._book.gave_up(wish, None, "timeout" if timed_out else "failed")
+
+    def _left(self, values: list[Any], _frame: Any) -> None:
+        """Note that who waited gave up."""
+        wish = self._tickets.pop(id(values[0]), None)
+        if wish is not None:
+            self._book.gave_up(wish, None, "cancelled")
+
+    def _connected(self, values: list[Any], _frame: Any) -> None:
+        """Note a new connection, unless it is closed by now."""
+        pool, connection = values
+        if connection.state.value == "connecting":
+            self._book.created(connection, pool=pool, adapter=self)
+
+
+class _Ending:
+    """Tells whether the client of a request is gone; holds no reference to it."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = ref(exchange)
+
+    def __call__(self) -> bool:
+        transport = getattr(getattr(self.exchange(), "client", None), "_transport", None)
+        return transport is None or bool(transport.is_closing())

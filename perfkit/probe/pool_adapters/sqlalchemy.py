@@ -1,0 +1,100 @@
+"""SQLAlchemy's pools, 1.4 to 2.1: a slot is a `_ConnectionRecord`, and what is lent a `_ConnectionFairy` over it.
+
+Source: https://github.com/sqlalchemy/sqlalchemy, lib/sqlalchemy/pool/base.py and impl.py
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MODULE = "sqlalchemy.pool"
+_RECORD = "_ConnectionRecord__"
+
+
+class Adapter:
+    """What an acquisition is: `Pool.connect` until `_ConnectionRecord.checkin`."""
+
+    name = "sqlalchemy"
+
+    def __init__(self, book: Any, module: Any) -> None:
+        base = module.base
+        self._base, self._book = base, book
+        self.classes = (module.QueuePool,)
+        self.folder = module.__file__.rpartition("pool")[0]
+        record = base._ConnectionRecord
+        self.hooks = [
+            book.hook(base.Pool, "connect", ("self",), book.wishing(self), self._acquired, book.gave_up),
+            book.hook(record, "checkin", ("self",), lambda values, _frame: self._back(values[0])),
+            book.hook(record, _RECORD + "connect", ("self",), book.first, self._created),
+            book.hook(record, _RECORD + "close", ("self",), book.closing),
+            book.hook(base._ConnectionFairy, "detach", ("self",), self._detached),
+        ]
+
+    def title(self, pool: Any) -> str:
+        """Return the kind of pool, and the name it logs under."""
+        return " ".join(filter(None, (type(pool).__name__, getattr(pool, "logging_name", None))))
+
+    def settings(self, pool: Any) -> dict[str, Any]:
+        """Return the settings; recycle is looked at when a connection is taken only."""
+        return {
+            "max_size": self._max(pool),
+            "pool_size": pool._pool.maxsize,
+            "max_overflow": pool._max_overflow,
+            "acquire_timeout_s": pool._timeout,
+            "max_lifetime_s": pool._recycle if pool._recycle > -1 else None,
+            "pre_ping": pool._pre_ping,
+            "lifo": bool(getattr(pool._pool, "use_lifo", False)),
+        }
+
+    def state(self, pool: Any) -> dict[str, Any]:
+        """Return the gauges."""
+        size, idle, overflow = pool._pool.maxsize, pool._pool.qsize(), pool._overflow
+        return {"max": self._max(pool), "open": size + overflow, "idle": idle, "in_use": size + overflow - idle}
+
+    def slots(self, pool: Any) -> list[tuple[Any, bool]]:
+        """Return the records, with whether they are lent."""
+        queue = pool._pool
+        waiting = getattr(queue, "queue", None) or getattr(getattr(queue, "_queue", None), "_queue", None)
+        idle: list[Any] = list(waiting or ())
+        found = [(record, False) for record in idle]
+        strong = getattr(self._base, "_strong_ref_connection_records", None)
+        lent = list(strong.values()) if strong is not None else self._of_finalizers()
+        name = _RECORD + "pool"
+        return found + [(each, True) for each in lent if getattr(each, name, None) is pool and each.fairy_ref]
+
+    def _of_finalizers(self) -> list[Any]:
+        """Return the records that wait for the end of their fairy (2.1 and later)."""
+        import weakref
+
+        kind, found = self._base._ConnectionRecord, []
+        for info in list(weakref.finalize._registry.values()):  # type: ignore[attr-defined, unused-ignore]
+            if info.func is self._base._finalize_fairy:
+                found += [each for each in info.args or () if isinstance(each, kind)]
+        return found
+
+    def _max(self, pool: Any) -> int | None:
+        """Return the most connections there may be, None: any number."""
+        size, overflow = pool._pool.maxsize, pool._max_overflow
+        return None if overflow < 0 or size == 0 else size + overflow
+
+    def _acquired(self, wish: Any, fairy: Any) -> None:
+        """End it."""
+        self._book.acquired(wish, getattr(fairy, "_connection_record", None))
+
+    def _created(self, record: Any, _value: Any) -> None:
+        """Note a new connection."""
+        self._book.created(record, pool=getattr(record, _RECORD + "pool", None), adapter=self)
+
+    def _detached(self, values: list[Any], _frame: Any) -> None:
+        """Note a connection that leaves the pool, as one of asyncio does whose fairy was freed."""
+        record = getattr(values[0], "_connection_record", None)
+        if record is not None:
+            self._back(record)
+            self._book.closed(record)
+
+    def _back(self, record: Any) -> None:
+        """Note that a connection is back: returned, or because nobody referred to its fairy any more."""
+        fairy = record.fairy_ref
+        self._book.released(record, "collected" if fairy is not None and fairy() is None else "released")

@@ -1,0 +1,103 @@
+"""The rule `pool_exhaustion`: does anybody wait in vain for a connection, and who has them all?"""
+
+from dataclasses import dataclass
+
+from perfkit.analysis.pools import Pool, by_site
+from perfkit.analysis.queueing import enough_servers
+from perfkit.findings import Finding, Verdict
+from perfkit.pool_findings import judged, pool_finding
+from perfkit.profile import Profile
+
+
+@dataclass(frozen=True)
+class PoolExhaustion:
+    """All connections are taken, and requests give up waiting for one.
+
+    Why it matters: each of these requests fails although the server behind the pool may have time. A pool that
+    is always full but hands connections on at once is none of this: it is well used.
+    Evidence: acquisitions that ended with the pool's timeout, or wait at the end for `stuck_s` and longer
+    (`pool_events`), in a pool that is at its limit (`pool_states`); the line whose uses take most of the
+    connections' time. How many would be enough is computed from the arrival rate and the holding time (Erlang C).
+    Limits: fewer than `min_waits` are not judged. Arrivals that come in bursts need more than the formula says.
+    Connections that leak use up a pool too: `checkout_leak` names their line.
+    Source: Erlang C, see perfkit.analysis.queueing; https://github.com/brettwooldridge/HikariCP/wiki/About-Pool-Sizing
+    """
+
+    min_waits: int = 3
+    """One or two may be a server that did not answer for a moment."""
+    stuck_s: float = 5.0
+    """Nobody waits so long for a connection in a service that answers."""
+    seen_ratio: float = 0.2
+    """Share of the connections' time from which on a line is named; with less, they were taken before the recording."""
+    target_wait_s: float = 0.05
+    """What 99 of 100 requests should wait at most with the size that is advised."""
+
+    def check(self, profile: Profile) -> list[Finding]:
+        """Return one finding per pool that is used up, or one per process."""
+
+        def of_pool(pool: Pool) -> list[Finding]:
+            return self._of_pool(pool, profile)
+
+        return judged(profile, "pool_exhaustion", of_pool, "Nobody waited in vain for a connection")
+
+    def _of_pool(self, pool: Pool, profile: Profile) -> list[Finding]:
+        """Return the finding for one pool."""
+        in_vain = [wait for wait in pool.waits if wait.event == "timeout"]
+        stuck = [wait for wait in pool.waits if wait.event == "waiting" and wait.wait_ns >= self.stuck_s * 1e9]
+        failed = [*in_vain, *stuck]
+        if len(failed) < self.min_waits:
+            return []
+        in_use, limit = pool.gauge("in_use"), pool.limit
+        if limit is not None and in_use and max(value for _at, value in in_use) < limit:
+            return []  # it could have opened more: they waited for the server, not for each other
+        time_of = {
+            uses[-1].stack_id: sum(use.held_ns(pool.until_ns) for use in uses)
+            for uses in by_site(profile, pool.checkouts).values()
+        }
+        lent_ns = sum(value for _at, value in in_use) / max(len(in_use), 1) * (pool.until_ns - pool.from_ns)
+        holder = max(time_of, key=lambda stack: time_of[stack], default=None)
+        share = time_of[holder] / max(lent_ns, sum(time_of.values())) if holder is not None else 0.0
+        if share < self.seen_ratio:
+            holder = None
+        hold_s = pool.hold_quantile_s(0.5) or 0.0
+        mean_s = sum(use.held_ns(pool.until_ns) for use in pool.returned) / 1e9 / max(len(pool.returned), 1)
+        arrivals_per_s = (len(pool.checkouts) + len(failed)) / pool.window_s
+        enough = enough_servers(arrivals_per_s * mean_s, mean_s, self.target_wait_s) if mean_s else None
+        advice = f"{enough} connections would be enough for {arrivals_per_s:.3g} requests/s; " if enough else ""
+        return [
+            pool_finding(
+                "pool_exhaustion",
+                pool,
+                profile,
+                f"{len(failed)} of {len(pool.checkouts) + len(failed)} requests for a connection of {pool.name} "
+                "waited in vain; "
+                + (
+                    f"{{site}} has {share:.0%} of the connections' time"
+                    if holder is not None
+                    else "who has them all was not seen"
+                ),
+                f"{advice}or hold each for less than the {mean_s:.3g} s of now. More connections help only if the "
+                "server behind has room for them.",
+                verdict=Verdict.FAIL,
+                stack_id=holder,
+                measured=len(failed) / (len(pool.checkouts) + len(failed)),
+                limit=0.0,
+                unit="ratio",
+                evidence={
+                    "limit": limit,
+                    "gave_up": len(in_vain),
+                    "still_waiting": len(stuck),
+                    "longest_wait_s": round(max(wait.wait_ns for wait in failed) / 1e9, 3),
+                    "requests_per_s": round(arrivals_per_s, 2),
+                    "hold_p50_s": round(hold_s, 4),
+                    "offered_connections": round(arrivals_per_s * mean_s, 2),
+                    "enough_connections": enough,
+                    "never_returned_by_littles_law": None
+                    if (left := pool.never_returned()) is None
+                    else round(left, 2),
+                },
+            )
+        ]
+
+
+RULE = PoolExhaustion()
