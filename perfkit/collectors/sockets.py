@@ -354,7 +354,7 @@ class _Watch:
             self._shared = other_owners(self._pid, held)
             rows = [[inode, list(pids)] for inode, pids in self._shared.items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
-        self._look_at_the_resting(frames, at_ns)
+        self._look_at_the_resting(frames)
 
     def _look_for_users(self, frames: FrameWriter, at_ns: int) -> None:
         """Write who waits right now on the sockets that others hold too, this process or they."""
@@ -370,7 +370,7 @@ class _Watch:
         if rows:
             frames.write(b"more", at_ns, json.dumps({"users": rows}).encode())
 
-    def _look_at_the_resting(self, frames: FrameWriter, at_ns: int) -> None:
+    def _look_at_the_resting(self, frames: FrameWriter) -> None:
         """Write which connections rest in TIME_WAIT, each once.
 
         Where the kernel does not tell of destroyed sockets, they count as seen: connections shorter than the
@@ -378,6 +378,7 @@ class _Watch:
         """
         listens = self._source is not None and self._source.destroyed is not None
         fresh = []
+        at_ns = time.monotonic_ns()  # not that of the reading: the kernel says how long they have left from now
         for piece in self._pieces(RESTING):
             for at, _, family, _, timer, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
                 if timer != socket_diag.RESTS:
