@@ -73,7 +73,7 @@ CASES = (
     Case("requests_cases.py", "healthy", HTTP),
     Case("requests_cases.py", "downloads", HTTP),
     Case("aiohttp_cases.py", "unread", HTTP, "checkout_leak"),
-    Case("aiohttp_cases.py", "forgotten", HTTP, "gc_dependent_close", allowed=("pool_exhaustion",)),
+    Case("aiohttp_cases.py", "forgotten", HTTP, "checkout_leak", allowed=("pool_exhaustion",)),
     Case("aiohttp_cases.py", "healthy", HTTP),
 )
 

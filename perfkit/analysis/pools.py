@@ -44,6 +44,7 @@ class Checkout:
     active_frames: int | None = None
     silent_ns: int | None = None
     answered: bool | None = None
+    unread_bytes: int | None = None
     holder_stack_id: int | None = None
 
     def held_ns(self, until_ns: int) -> int:
@@ -319,5 +320,6 @@ def _looked_at(use: Checkout, looks: dict[tuple[int, int | None], dict[str, Any]
         active_frames=row["active_frames"],
         silent_ns=row["silent_ns"],
         answered=row["answered"],
+        unread_bytes=row["unread_bytes"],
         holder_stack_id=row["stack_id"],
     )

@@ -30,7 +30,7 @@ async def unread(session):
 
 
 async def forgotten(session):
-    """Answers that nobody reads, closes or keeps: the garbage collector has to."""
+    """Answers that nobody reads, closes or keeps."""
 
     async def handler(number):
         size = 1000 if number % 3 else 20_000_000
