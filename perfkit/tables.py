@@ -564,7 +564,12 @@ SOCKET_EVENTS = Table(
         _time("at_ns", "when it happened, or the latest it can have happened"),
         _time("earliest_ns", "the earliest it can have happened; equal to at_ns: known exactly"),
         Column("cookie", pa.int64(), "socket"),
-        Column("event", pa.string(), "found: older than the recording; birth; death; shared: another process holds it"),
+        Column(
+            "event",
+            pa.string(),
+            "found: older than the recording; birth; death; shared: another process holds it; used: a process that "
+            "shares it, this one or another, waits on it in a system call",
+        ),
         *_ENDS,
         Column(
             "seen_by",
@@ -583,7 +588,9 @@ SOCKET_EVENTS = Table(
         _count("segments_out", "segments with data sent in its whole life", nullable=True),
         _count("segments_in", "segments with data received in its whole life", nullable=True),
         _count("retransmits", "segments sent again in its whole life", nullable=True),
-        Column("other_pid", pa.int32(), "process that holds it too, for event shared", nullable=True),
+        Column(
+            "other_pid", pa.int32(), "process that holds it or waits on it, for events shared and used", nullable=True
+        ),
     ),
     ("pid", "at_ns", "cookie", "event"),
 )

@@ -262,7 +262,7 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
         rows.append(
             shared
             | {
-                "container": "0x7f01",
+                "container": "0x3",
                 "items": sessions_alive(at_s, session_lifetime_s),
                 "item_type": "app.sessions.Session",
                 "owner": "module app.sessions > SESSIONS",
@@ -271,7 +271,7 @@ def container_rows(seconds: int, session_lifetime_s: int | None, step_s: int = 1
         rows.append(
             shared
             | {
-                "container": "0x7f02",
+                "container": "0x5",
                 "items": 64,
                 "item_type": "app.routes.Route",
                 "owner": "module app.routes > ROUTES",

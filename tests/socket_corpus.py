@@ -41,6 +41,7 @@ CASES = (
     Case("slow_download"),
     Case("long_polls"),
     Case("fork_and_close"),
+    Case("fork_and_keep"),
     Case("server_closes_first"),
     Case("idle_closed_by_server", idle_s=2.0),
 )

@@ -189,14 +189,8 @@ class HeapGraph:
 
     @cached_property
     def is_ours(self) -> NDArray[np.bool_]:
-        """Whether an object is held by perfkit's own only."""
-        ours = np.zeros(len(self) + 1, bool)
-        ours[:-1] = self.root_of == ROOTS.index("perfkit")
-        idom, marks = self.idom.tolist(), ours.tolist()
-        for node in self._preorder[1:].tolist():
-            if not marks[node]:
-                marks[node] = marks[idom[node]]
-        return np.array(marks[:-1])
+        """Whether an object is held by perfkit's own only: no other root leads to it."""
+        return ~self._reached((self.root_of >= 0) & (self.root_of != ROOTS.index("perfkit")))
 
     @cached_property
     def edge_label(self) -> Codes:

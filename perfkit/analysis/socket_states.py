@@ -44,7 +44,7 @@ class Spell:
 
 
 def spells(profile: Profile, pid: int, until_s: float, *, unread: bool = False, waited_s: float = 0.05) -> list[Spell]:
-    """Return the spells of every socket of a process, listening ones left out.
+    """Return the spells of every socket of a process; listening ones and those that it has not accepted are left out.
 
     Args:
         profile: what was recorded.
@@ -59,7 +59,7 @@ def spells(profile: Profile, pid: int, until_s: float, *, unread: bool = False, 
     older = {row["cookie"] for row in rows_of(profile, "socket_events", pid) if row["event"] == "found"}
     by_socket: dict[int, list[dict[str, Any]]] = {}
     for row in rows_of(profile, "sockets", pid):
-        if row["role"] != "listening":
+        if row["role"] != "listening" and row["inode"]:
             by_socket.setdefault(row["cookie"], []).append(row)
     answers = []
     for cookie, rows in by_socket.items():

@@ -1,6 +1,8 @@
 """The only place that finds out which process holds which socket, from descriptor tables in /proc."""
 
 import os
+import platform
+import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +10,13 @@ from pathlib import Path
 _PREFIX = "socket:["
 _MOST_RELATIVES = 64
 _MOST_DESCRIPTORS = 20_000
+_ON_DESCRIPTOR = {0, 1, 19, 20, 44, 45, 46, 47}
+"""read, write, readv, writev, sendto, recvfrom, sendmsg, recvmsg of x86-64.
+Source: https://github.com/torvalds/linux/blob/master/arch/x86/entry/syscalls/syscall_64.tbl"""
+_POLLS = {7, 271}
+"""poll and ppoll of x86-64, with which Python waits on sockets that have a timeout, and libpq on all."""
+_POLLFD = struct.Struct("<ihh")
+_MOST_POLLED = 64
 
 
 class Descriptors:
@@ -71,9 +80,9 @@ def relatives(pid: int) -> list[int]:
     return [each for each in dict.fromkeys(found) if each not in (pid, mine)][:_MOST_RELATIVES]
 
 
-def other_owners(pid: int, inodes: Iterable[int]) -> dict[int, list[int]]:
-    """Return `{inode: [process ids]}` of sockets that relatives of a process have a descriptor of, too."""
-    wanted, found, budget = set(inodes), dict[int, list[int]](), _MOST_DESCRIPTORS
+def other_owners(pid: int, inodes: Iterable[int]) -> dict[int, dict[int, int]]:
+    """Return `{inode: {process id: descriptor}}` of sockets that relatives of a process have a descriptor of, too."""
+    wanted, found, budget = set(inodes), dict[int, dict[int, int]](), _MOST_DESCRIPTORS
     if not wanted:
         return found
     for other in relatives(pid):
@@ -84,5 +93,37 @@ def other_owners(pid: int, inodes: Iterable[int]) -> dict[int, list[int]]:
                 break
             for name in names:
                 if (inode := _inode(f"/proc/{other}/fd/{name}")) in wanted:
-                    found.setdefault(inode, []).append(other)
+                    found.setdefault(inode, {})[other] = int(name)
     return found
+
+
+def descriptors_in_use(pid: int) -> set[int]:
+    """Return the descriptors on which threads of a process wait in a system call right now: to read, write or poll.
+
+    Nothing of the process is stopped or changed. Empty where we may not look, and on machines whose system calls are
+    not known here. Waits in epoll are not told: what is registered with it is not used by that alone.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_syscall.5.html
+    """
+    found: set[int] = set()
+    if platform.machine() != "x86_64":
+        return found
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with suppress(OSError, ValueError):
+                words = Path(f"/proc/{pid}/task/{thread}/syscall").read_text("ascii").split()
+                if not words[0].isdigit():
+                    continue  # running
+                call = int(words[0])
+                if call in _ON_DESCRIPTOR:
+                    found.add(int(words[1], 16))
+                elif call in _POLLS:
+                    found |= _polled(pid, int(words[1], 16), min(int(words[2], 16), _MOST_POLLED))
+    return found
+
+
+def _polled(pid: int, address: int, count: int) -> set[int]:
+    """Return the descriptors in an array of struct pollfd of a process."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        memory.seek(address)
+        return {descriptor for descriptor, _, _ in _POLLFD.iter_unpack(memory.read(_POLLFD.size * count))}

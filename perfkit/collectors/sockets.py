@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from perfkit.attach.errors import NoSuchProcess
 from perfkit.attach.permission import denied
 from perfkit.attach.sock_diag import ALL_LIVE, RESTING, SockDiag, dropped
-from perfkit.attach.socket_owners import Descriptors, other_owners
+from perfkit.attach.socket_owners import Descriptors, descriptors_in_use, other_owners
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
 from perfkit.raw import socket_diag
@@ -134,6 +134,7 @@ class _Watch:
         self._their_peers: set[tuple[bytes, int]] = set()
         self._resting: dict[bytes, int] = {}
         self._names: set[bytes] = set()
+        self._shared: dict[int, dict[int, int]] = {}
         self._readings = 0
         self._born = 0
         self._looked_around = False
@@ -198,6 +199,7 @@ class _Watch:
                 stopped = True
             try:
                 self._read(frames, now_ns)
+                self._look_for_users(frames, now_ns)
                 if now_ns >= next_owners_ns or stopped:
                     self._look_around(frames, now_ns, last=stopped)
                     next_owners_ns = now_ns + round(self._options["owners_every_s"] * 1e9)
@@ -349,11 +351,26 @@ class _Watch:
                 if each.ours is False and each.inode in mine:  # it was handed over
                     each.inode = -1
             held = [each.inode for each in self._seen.values() if each.ours and each.inode]
-            rows = [[inode, pids] for inode, pids in other_owners(self._pid, held).items()]
+            self._shared = other_owners(self._pid, held)
+            rows = [[inode, list(pids)] for inode, pids in self._shared.items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
-        self._look_at_the_resting(frames, at_ns)
+        self._look_at_the_resting(frames)
 
-    def _look_at_the_resting(self, frames: FrameWriter, at_ns: int) -> None:
+    def _look_for_users(self, frames: FrameWriter, at_ns: int) -> None:
+        """Write who waits right now on the sockets that others hold too, this process or they."""
+        mine = self._descriptors.sockets
+        holders = {inode: {self._pid: mine.get(inode, -1)} | owners for inode, owners in self._shared.items()}
+        busy = {pid: descriptors_in_use(pid) for pid in sorted({pid for each in holders.values() for pid in each})}
+        rows = [
+            [inode, pid]
+            for inode, owners in holders.items()
+            for pid, descriptor in owners.items()
+            if descriptor in busy[pid]
+        ]
+        if rows:
+            frames.write(b"more", at_ns, json.dumps({"users": rows}).encode())
+
+    def _look_at_the_resting(self, frames: FrameWriter) -> None:
         """Write which connections rest in TIME_WAIT, each once.
 
         Where the kernel does not tell of destroyed sockets, they count as seen: connections shorter than the
@@ -361,6 +378,7 @@ class _Watch:
         """
         listens = self._source is not None and self._source.destroyed is not None
         fresh = []
+        at_ns = time.monotonic_ns()  # not that of the reading: the kernel says how long they have left from now
         for piece in self._pieces(RESTING):
             for at, _, family, _, timer, port, peer_port, address, peer, *_ in socket_diag.looks(piece):
                 if timer != socket_diag.RESTS:

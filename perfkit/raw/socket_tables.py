@@ -196,7 +196,12 @@ class _Decoder:
         cookie_of = {life.message.inode: cookie for cookie, life in self.lives.items() if life.died_ns is None}
         for inode, pids in row.get("owners", ()):
             if inode in cookie_of:
-                self.shared += [{"at_ns": at_ns, "cookie": cookie_of[inode], "other_pid": pid} for pid in pids]
+                self.shared += [
+                    {"at_ns": at_ns, "cookie": cookie_of[inode], "other_pid": pid, "event": "shared"} for pid in pids
+                ]
+        for inode, pid in row.get("users", ()):
+            if inode in cookie_of:
+                self.shared.append({"at_ns": at_ns, "cookie": cookie_of[inode], "other_pid": pid, "event": "used"})
         if "counters" not in row:
             return
         counted = row["counters"]
@@ -320,7 +325,6 @@ class _Decoder:
                 {
                     "pid": self.pid,
                     "earliest_ns": row["at_ns"],
-                    "event": "shared",
                     "local": life.message.local,
                     "peer": life.message.peer,
                     "role": self.role(life.message),

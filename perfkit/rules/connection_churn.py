@@ -77,7 +77,7 @@ class ConnectionChurn:
             ports: size of the port range.
             seen: connections that the kernel counted and that were seen.
         """
-        shared: dict[str, Any] = {"pid": pid, "limit": self.max_ratio, "unit": "connections per exchange"}
+        shared: dict[str, Any] = {"pid": pid, "limit": self.max_ratio, "unit": "ratio"}
         failing, doubtful = [], []
         for row in rows:
             resting_ratio = row.local_closes_per_s * TIME_WAIT_S / ports

@@ -1,5 +1,7 @@
 """The rule `fork_shared_socket`: does a child use a connection that it inherited from its parent."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,8 @@ from perfkit.profile import Profile
 from perfkit.rules import undecided
 
 _NAME = "fork_shared_socket"
+_Pairs = Mapping[tuple[int, int], list[dict[str, Any]]]
+"""Sightings by socket and other process."""
 
 
 @dataclass(frozen=True)
@@ -16,16 +20,20 @@ class ForkSharedSocket:
     """Two processes hold the same established connection.
 
     Why it matters: two users of one connection read each other's answers: wrong data, broken TLS records, protocol
-    errors that come and go. And while either holds it, a close by the other is not seen by the peer.
+    errors that come and go.
     Evidence: the inode of an established upstream socket in the descriptor tables of two processes, at two looks or
-    more, and the data that went over it in between.
-    Limits: which of the two sent the data is not known from outside. Looks for parents, children and siblings only.
+    more, and two processes seen waiting on it in a system call (read, write, poll).
+    Limits: one that was never caught using it is undecided until the other was seen `enough_uses` times: then it merely
+    inherited the descriptor, which is harmless as long as it stays so. Waits in epoll are not seen, nor any on machines
+    other than x86-64. Looks for relatives only.
     Shared listening sockets are normal and left out, as are accepted connections, which servers hand to workers.
     Source: https://man7.org/linux/man-pages/man2/fork.2.html (open descriptors are shared)
     """
 
     min_shared_s: float = 5.0
     """Longer than between fork and exec, where inherited descriptors are closed."""
+    enough_uses: int = 20
+    """If both used it equally often, seeing only one of them 20 times has a chance of one in a million."""
 
     def check(self, profile: Profile) -> list[Finding]:
         """Return one finding per process; none when its sockets were not recorded."""
@@ -35,69 +43,81 @@ class ForkSharedSocket:
     def _judge(self, profile: Profile, pid: int, window: Window) -> Finding:
         """Return the finding for one process."""
         sightings: dict[tuple[int, int], list[dict[str, Any]]] = {}
+        users: dict[int, Counter[int]] = {}
         for row in rows_of(profile, "socket_events", pid):
-            if row["event"] == "shared" and row["role"] == "upstream":
+            if row["role"] == "upstream" and row["event"] == "shared":
                 sightings.setdefault((row["cookie"], row["other_pid"]), []).append(row)
+            elif row["role"] == "upstream" and row["event"] == "used":
+                users.setdefault(row["cookie"], Counter())[row["other_pid"]] += 1
         lasting = {
             pair: rows
             for pair, rows in sightings.items()
             if rows[-1]["at_ns"] - rows[0]["at_ns"] >= self.min_shared_s * 1e9
         }
-        used = {pair: rows for pair, rows in lasting.items() if self._bytes(profile, pid, pair[0], rows)}
-        if not lasting:
-            if sightings or window.length_s < 2 * self.min_shared_s:
-                return undecided(
-                    _NAME,
-                    "Not recorded long enough to see whether connections are shared",
-                    f"at least {4 * self.min_shared_s:.0f} s",
-                    pid=pid,
-                )
-            return Finding(
-                _NAME, Verdict.PASS, "none", "No other process holds its connections", "Nothing to do.",
-                measured=0.0, limit=0.0, unit="connections", confidence=0.9, pid=pid,
-            )  # fmt: skip
-        chosen = used or lasting
-        sockets = sorted({cookie for cookie, _ in chosen})
-        others = sorted({other for _, other in chosen})
-        peers = sorted({rows[0]["peer"] for rows in chosen.values()})
-        evidence = {
-            "direction": "upstream",
-            "peer": peers[0],
-            "peers": peers,
-            "cookies": sockets,
-            "processes": [pid, *others],
-            "shared_s": max((rows[-1]["at_ns"] - rows[0]["at_ns"]) / 1e9 for rows in chosen.values()),
-            "bytes_while_shared": sum(self._bytes(profile, pid, cookie, rows) for (cookie, _), rows in chosen.items()),
+        if sightings and not lasting:
+            return self._undecided(pid, "Not recorded long enough to see whether connections are shared")
+        if not lasting and window.length_s < 2 * self.min_shared_s:
+            return self._undecided(pid, "Not recorded long enough to see whether connections are shared")
+        both = {pair: rows for pair, rows in lasting.items() if len(users.get(pair[0], ())) > 1}
+        if both:
+            return self._fail(pid, both, self._evidence(profile, pid, both, users))
+        unclear = {
+            pair: rows for pair, rows in lasting.items() if users.get(pair[0], Counter()).total() < self.enough_uses
         }
-        what = f"{len(sockets)} connection{'s' if len(sockets) > 1 else ''} to {', '.join(peers)}"
-        who = f"process {', '.join(map(str, others))}"
-        if not used:
-            return undecided(
-                _NAME,
-                f"{who[0].upper()}{who[1:]} holds {what} too, over which nothing went meanwhile",
-                "the process while it uses the connection",
+        if unclear:
+            return self._undecided(
+                pid,
+                f"{_what(unclear)} held by {_who(unclear)} too; whether both use it was not seen",
+                evidence=self._evidence(profile, pid, unclear, users),
                 hint="Close or dispose of connections in the child right after the fork.",
-                pid=pid,
-                measured=float(len(sockets)),
-                limit=0.0,
-                unit="connections",
-                evidence=evidence,
             )
+        title = "No other process holds its connections"
+        if lasting:
+            title = f"{_what(lasting)} held by {_who(lasting)} too, which never used it"
+        return Finding(
+            _NAME, Verdict.PASS, "none", title, "Nothing to do.",
+            measured=0.0, limit=0.0, unit="connections", confidence=0.9, pid=pid,
+            evidence=self._evidence(profile, pid, lasting, users) if lasting else {},
+        )  # fmt: skip
+
+    def _undecided(self, pid: int, title: str, **more: Any) -> Finding:
+        """Return that it cannot be told."""
+        needs = f"at least {4 * self.min_shared_s:.0f} s, while the connection is used"
+        return undecided(_NAME, title, needs, pid=pid, limit=0.0, unit="connections", **more)
+
+    def _fail(self, pid: int, pairs: _Pairs, evidence: dict[str, Any]) -> Finding:
+        """Return the finding for connections that two processes use."""
         return Finding(
             _NAME,
             Verdict.FAIL,
             _NAME,
-            f"{what} {'are' if len(sockets) > 1 else 'is'} in use and held by {who} too",
+            f"{_what(pairs)} held by {_who(pairs)} too, and used by both",
             "Open connections after the fork, or dispose of the pool in the child (os.register_at_fork, gunicorn's "
             "post_fork, SQLAlchemy's engine.dispose(close=False)).",
-            measured=float(len(sockets)),
+            measured=float(len({cookie for cookie, _ in pairs})),
             limit=0.0,
             unit="connections",
-            confidence=0.8,
+            confidence=0.95,
             pid=pid,
             evidence=evidence,
-            needs=("`--children --collect pools`, to see who uses the connection",),
+            needs=("`--children --collect pools`, to name the pool",),
         )
+
+    def _evidence(self, profile: Profile, pid: int, pairs: _Pairs, users: dict[int, Counter[int]]) -> dict[str, Any]:
+        """Return the numbers behind a finding."""
+        cookies = sorted({cookie for cookie, _ in pairs})
+        peers = sorted({rows[0]["peer"] for rows in pairs.values()})
+        seen = sum((users.get(cookie, Counter()) for cookie in cookies), Counter[int]())
+        return {
+            "direction": "upstream",
+            "peer": peers[0],
+            "peers": peers,
+            "cookies": cookies,
+            "processes": [pid, *sorted({other for _, other in pairs})],
+            "seen_using": {str(user): number for user, number in sorted(seen.items())},
+            "shared_s": max((rows[-1]["at_ns"] - rows[0]["at_ns"]) / 1e9 for rows in pairs.values()),
+            "bytes_while_shared": sum(self._bytes(profile, pid, cookie, rows) for (cookie, _), rows in pairs.items()),
+        }
 
     def _bytes(self, profile: Profile, pid: int, cookie: int, sightings: list[dict[str, Any]]) -> int:
         """Return how many bytes went over a socket while both held it."""
@@ -110,6 +130,22 @@ class ForkSharedSocket:
         before = [total for at_ns, total in totals if at_ns <= from_ns]
         after = [total for at_ns, total in totals if at_ns <= until_ns]
         return after[-1] - before[-1] if before and after else 0
+
+
+def _what(pairs: _Pairs) -> str:
+    """Return the connections in words, with their verb.
+
+    >>> _what({(7, 4243): [{"peer": "10.0.0.7:80"}]})
+    '1 connection to 10.0.0.7:80 is'
+    """
+    number = len({cookie for cookie, _ in pairs})
+    peers = ", ".join(sorted({rows[0]["peer"] for rows in pairs.values()}))
+    return f"{number} connection{'s' if number > 1 else ''} to {peers} {'are' if number > 1 else 'is'}"
+
+
+def _who(pairs: _Pairs) -> str:
+    """Return the other processes in words."""
+    return f"process {', '.join(str(other) for other in sorted({other for _, other in pairs}))}"
 
 
 RULE = ForkSharedSocket()

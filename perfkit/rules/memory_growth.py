@@ -31,6 +31,8 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_SIZE_RATIO = 0.06
+"""By how much sizes of objects may be off: they leave out what the allocator adds to each."""
 _UNSURE_RATIO = 0.2
 """Half the width of the interval of a rate that only two snapshots tell."""
 
@@ -550,10 +552,9 @@ def _spread(held: ContainerGrowth, traced: Slope | None) -> Slope:
     """Return the growth between two snapshots with the interval of what was followed over time."""
     estimate = held.bytes_per_s or 0.0
     wider = held.items_per_s if held.rungs >= MIN_RUNGS else traced
+    low, high = 1 - _UNSURE_RATIO, 1 + _UNSURE_RATIO
     if wider is not None and wider.estimate > 0:
-        low, high = wider.low / wider.estimate, wider.high / wider.estimate
-    else:
-        low, high = 1 - _UNSURE_RATIO, 1 + _UNSURE_RATIO
+        low, high = wider.low / wider.estimate - _SIZE_RATIO, wider.high / wider.estimate + _SIZE_RATIO
     return Slope(estimate * max(low, 0.01), estimate, estimate * max(high, 1.0), held.p, held.rungs)
 
 

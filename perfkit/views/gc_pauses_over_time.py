@@ -42,8 +42,8 @@ def gc_pauses_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Cha
         }
     )
     if len(data) > _MOST_DOTS:
-        kept = data.groupby("what")["pause"].rank(ascending=False) <= _MOST_DOTS // len(set(data["what"]))
-        data = data[kept]
+        place = data.groupby("what")["pause"].rank(method="first", ascending=False)
+        data = data[place <= _MOST_DOTS // len(set(data["what"]))]
     order = [name for name in _KINDS if name in set(data["what"])]
     chart = (
         alt.Chart(data)

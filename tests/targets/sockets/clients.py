@@ -50,29 +50,44 @@ def urllib3_busy():
     run(lambda _: (pool.request("GET", "/"), time.sleep(0.1)), 8)
 
 
+def waves(call, count):
+    """Make so many calls at a time, a wave every third of a second or more, for ever."""
+    meet = threading.Barrier(count)
+
+    def worker(_):
+        meet.wait()
+        try:
+            call()
+        except Exception as error:  # httpcore 1.0.9 closes connections under requests, too
+            print(error, file=sys.stderr)
+        time.sleep(0.3)
+
+    run(worker, count)
+
+
 def requests_small_pool():
-    """Twenty threads on a pool of five: what does not fit is thrown away."""
+    """Twenty at a time on a pool of five: what does not fit is thrown away."""
     import requests
 
     session = requests.Session()
     session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=5))
-    run(lambda _: (session.get(URL + "slow").content, time.sleep(0.1 * random.random())), 20)
+    waves(lambda: session.get(URL).content, 20)
 
 
-def httpx_client(workers):
+def httpx_client(count):
     import httpx
 
     client = httpx.Client(timeout=30)
-    run(lambda _: (client.get(URL + "slow"), time.sleep(0.05 * random.random())), workers)
+    waves(lambda: client.get(URL), count)
 
 
 def httpx_thirty():
-    """Thirty workers and the default of twenty connections to keep: httpcore 1.0.9 counts the busy ones too."""
+    """Thirty at a time and the default of twenty connections to keep: httpcore 1.0.9 counts the busy ones too."""
     httpx_client(30)
 
 
 def httpx_ten():
-    """Ten workers, which is fewer than connections are kept."""
+    """Ten at a time, which is fewer than connections are kept."""
     httpx_client(10)
 
 
@@ -215,6 +230,18 @@ def fork_and_close():
         os.read(reader, 1)
         os._exit(0)
     run(lambda _: (one(connection), time.sleep(0.2)), 1)
+
+
+def fork_and_keep():
+    """A child that inherits a connection and never touches it, while its parent goes on."""
+    connection = connected()
+    one(connection)
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    run(lambda _: (one(connection), time.sleep(0.05)), 1)
 
 
 def server_closes_first():

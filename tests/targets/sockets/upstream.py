@@ -1,6 +1,6 @@
 """An HTTP/1.1 server on many ports: `upstream.py IDLE_S...`, one port per argument, closes connections idle for so long.
 
-Prints `ready PID PORT...`. `/` answers after 20 ms, `/slow` after 400 ms, `/poll` after 8 s, `/large` with 4 MB. Ends with its input.
+Prints `ready PID PORT...`. `/` answers after 20 ms, `/poll` after 8 s, `/large` with 4 MB. Ends with its input.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ async def serve(reader, writer, idle_s):
         while True:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), idle_s)
             path = head.split()[1]
-            await asyncio.sleep({b"/poll": 8, b"/slow": 0.4}.get(path, 0.02))
+            await asyncio.sleep(8 if path == b"/poll" else 0.02)
             body = b"x" * (4_000_000 if path == b"/large" else 100)
             closing = b"connection: close" in head.lower()
             more = b"Connection: close\r\n" if closing else b""

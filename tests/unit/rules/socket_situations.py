@@ -65,8 +65,16 @@ class Sockets:
 
     def shared(self, cookie: int, at_s: float, other_pid: int) -> None:
         """Add that another process was seen to hold a socket."""
+        self._seen(cookie, at_s, other_pid, "shared")
+
+    def used(self, cookie: int, at_s: float, by_pid: int) -> None:
+        """Add that a process was seen to wait on a socket."""
+        self._seen(cookie, at_s, by_pid, "used")
+
+    def _seen(self, cookie: int, at_s: float, pid: int, event: str) -> None:
+        """Add a sighting."""
         [birth] = [row for row in self.events if row["cookie"] == cookie and row["event"] in ("birth", "found")]
-        self.events.append(birth | self._at(at_s) | {"event": "shared", "other_pid": other_pid})
+        self.events.append(birth | self._at(at_s) | {"event": event, "other_pid": pid})
 
     def _at(self, at_s: float) -> dict[str, int]:
         """Return the time cells of an event that is known exactly."""

@@ -6,36 +6,45 @@ from statistics import median
 
 import pytest
 
-from perfkit.findings import Verdict
+from perfkit.findings import Finding, Verdict
 from perfkit.rules.fork_shared_socket import ForkSharedSocket
 from perfkit.rules.synchronized_expiry import SynchronizedExpiry
 from perfkit.rules.unread_reply import UnreadReply
+from tests.builders import PID
 from tests.unit.rules.socket_situations import Sockets
 
 CHILD = 4243
 
 
-def shared_for(path: Path, seconds: int, *, bytes_per_s: int, role: str = "upstream") -> Verdict:
+def shared_for(path: Path, seconds: int, users: tuple[int, ...], role: str = "upstream") -> Finding:
     sockets = Sockets()
     cookie = sockets.connection(born_s=0.0, role=role)
     for at_s in range(1, 50):
-        sockets.row(at_s, sockets.states[0] | {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * bytes_per_s})
+        sockets.row(at_s, sockets.states[0] | {"at_ns": int(at_s * 1e9), "sent_bytes": at_s * 100})
     for at_s in range(10, 10 + seconds + 1, 10):
         sockets.shared(cookie, at_s, CHILD)
-    return ForkSharedSocket().check(sockets.record(path / "p"))[0].verdict
+    for number, user in enumerate(users):
+        sockets.used(cookie, 10 + number / 10, user)
+    return ForkSharedSocket().check(sockets.record(path / "p"))[0]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bytes_per_s", "role", "verdict"),
+    ("seconds", "users", "role", "verdict"),
     [
-        pytest.param(30, 100, "upstream", Verdict.FAIL, id="used-while-shared"),
-        pytest.param(30, 0, "upstream", Verdict.UNDECIDED, id="nobody-uses-it"),
-        pytest.param(0, 100, "upstream", Verdict.UNDECIDED, id="seen-once-between-fork-and-exec"),
-        pytest.param(30, 100, "downstream", Verdict.PASS, id="a-server-hands-a-client-to-its-worker"),
+        pytest.param(30, (PID, CHILD), "upstream", Verdict.FAIL, id="both-wait-on-it"),
+        pytest.param(30, (CHILD, CHILD + 1), "upstream", Verdict.FAIL, id="two-children-wait-on-it"),
+        pytest.param(30, (PID,), "upstream", Verdict.UNDECIDED, id="one-was-seen-once"),
+        pytest.param(30, (), "upstream", Verdict.UNDECIDED, id="nobody-was-seen-using-it"),
+        pytest.param(30, (PID,) * 25, "upstream", Verdict.PASS, id="a-worker-inherited-what-its-parent-uses"),
+        pytest.param(0, (PID, CHILD), "upstream", Verdict.UNDECIDED, id="seen-once-between-fork-and-exec"),
+        pytest.param(30, (CHILD,), "downstream", Verdict.PASS, id="a-server-hands-a-client-to-its-worker"),
     ],
 )
-def test_shared_after_a_fork(tmp_path: Path, seconds: int, bytes_per_s: int, role: str, verdict: Verdict) -> None:
-    assert shared_for(tmp_path, seconds, bytes_per_s=bytes_per_s, role=role) == verdict
+def test_shared_after_a_fork(tmp_path: Path, seconds: int, users: tuple[int, ...], role: str, verdict: Verdict) -> None:
+    finding = shared_for(tmp_path, seconds, users, role)
+    assert finding.verdict == verdict, finding.title
+    if verdict == Verdict.FAIL:
+        assert finding.evidence["processes"] == [PID, CHILD]
 
 
 def test_nothing_shared_passes(tmp_path: Path) -> None:
