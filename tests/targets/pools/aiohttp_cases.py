@@ -42,7 +42,7 @@ async def forgotten(session):
     while True:
         number += 1
         asyncio.create_task(handler(number))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 async def healthy(session):
