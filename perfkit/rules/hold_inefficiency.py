@@ -90,10 +90,13 @@ class HoldInefficiency:
         in_use, waiting = pool.gauge("in_use"), pool.gauge("waiting")
         if len(in_use) < 3:
             return False
+        mean = sum(value for _at, value in in_use) / len(in_use)
+        if (pool.never_returned() or 0.0) > 0.5 * mean:
+            return False  # what makes it short are connections that do not come back
         waits = sum(value > 0 for _at, value in waiting) >= 0.2 * len(waiting) > 0
         if pool.limit is None:
             return False
-        return waits or sum(value for _at, value in in_use) / len(in_use) >= self.pressure_ratio * pool.limit
+        return waits or mean >= self.pressure_ratio * pool.limit
 
     def _looks(self, pool: Pool) -> list[dict[str, Any]]:
         """Return the looks at uses that came back."""
