@@ -149,6 +149,8 @@ class Evidence:
     between_s: float = 0.0
     threads_added: "Added | None" = None
     descriptors_added: "Added | None" = None
+    collector_rests: bool = False
+    """Whether the garbage collector is switched off, or did not run by itself while it was recorded."""
 
     @property
     def python_bytes_per_s(self) -> float | None:
@@ -207,7 +209,17 @@ def gather(profile: Profile, pid: int) -> Evidence:
         between_s=between_s,
         threads_added=_threads_added(profile, pid),
         descriptors_added=_descriptors_added(profile, pid),
+        collector_rests=_collector_rests(profile, pid),
     )
+
+
+def _collector_rests(profile: Profile, pid: int) -> bool:
+    """Return whether the garbage collector is switched off or did not run by itself; False when it is not known."""
+    settings = _of(profile, "settings", pid)
+    enabled = settings[settings["name"] == "gc.enabled"]["value"].tolist()
+    pauses = _of_process(profile, "gc_pauses", pid)
+    by_itself = int((~pauses["manual"].fillna(False).astype(bool)).sum())
+    return bool(enabled) and (enabled[-1] == "false" or by_itself == 0)
 
 
 def _threads_added(profile: Profile, pid: int) -> Added | None:

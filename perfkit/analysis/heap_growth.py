@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 
 SHARE = 0.1
 """Smaller shares of the whole growth are not followed for themselves."""
+MIN_BYTES = 4096.0
+"""Less than a page is not followed, however still the rest of the heap is."""
 STEADY_RATIO = 0.02
 STEADY_OBJECTS = 2
 """A class that has hardly more objects than before does not pile up: its objects got larger."""
@@ -79,8 +81,13 @@ class HeapGrowth:
     """Whether both are of one moment each: else what is held and by whom may not fit together."""
 
 
-def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
+def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BYTES) -> HeapGrowth:
     """Return what grew between two snapshots of one process, and where it piles up.
+
+    Args:
+        before: the earlier snapshot.
+        after: the later one.
+        least_bytes: growth behind an object that is worth telling.
 
     Source: comparing snapshots by masked labels is Eclipse MAT's (FindLeaksQuery2.java); that a
     holder is told by its growth rather than by its size BLeak's (Vilk & Berger 2018,
@@ -112,7 +119,7 @@ def heap_growth(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
     roots = [each for each in roots if each not in imported]
     total = sum(int(growth.behind[each]) for each in roots)
     garbage = sum(int(growth.behind[each]) for each in roots if classes.label[each].startswith("garbage"))
-    least = max(SHARE * max(total, 0), 1.0)
+    least = max(SHARE * sum(max(int(growth.behind[each]), 0) for each in roots), least_bytes)
     found = [place for root in roots if growth.behind[root] >= least for place in growth.places(root, least)]
     piles = [_pile(growth, place, after, groups_after, is_new, total) for place in found]
     return HeapGrowth(

@@ -156,9 +156,8 @@ class MemoryGrowth:
     def _held(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield a finding for each holder that keeps growing by more than the gate, the fastest first."""
         gate = self.gate_bytes_per_s(evidence)
-        for held in sorted(
-            (each for each in evidence.containers if each.keeps_growing), key=lambda each: _weight(evidence, each)
-        ):
+        growing = [each for each in evidence.containers if each.keeps_growing and not _is_collected(evidence, each)]
+        for held in sorted(growing, key=lambda each: _weight(evidence, each)):
             sites = sites_of(evidence, held)
             rate = rate_of(evidence, sites, held)
             if rate is None or not rate.grows:
@@ -290,6 +289,8 @@ class MemoryGrowth:
         gate = self.gate_bytes_per_s(evidence)
         kinds = {each.type for each in evidence.types}
         for held in (each for each in evidence.containers if each.owner and not each.keeps_growing):
+            if _is_collected(evidence, held):
+                continue
             sites = [each for each in sites_of(evidence, held) if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
             rate = rate_of(evidence, sites, held)
             if rate is None or rate.estimate < gate or held.p > self.max_p:
@@ -459,6 +460,11 @@ class MemoryGrowth:
 
 
 RULE = MemoryGrowth()
+
+
+def _is_collected(evidence: Evidence, held: ContainerGrowth) -> bool:
+    """Whether something is garbage that the collector will come for."""
+    return held.pile is not None and held.pile.kind == "garbage" and not evidence.collector_rests
 
 
 def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, float]:

@@ -3,15 +3,20 @@
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.heap_growth import Pile, heap_growth
+from perfkit.analysis.heap_growth import HeapGrowth, Pile, heap_growth
 from perfkit.analysis.path_classes import PathClasses, classify_all, counts
 from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, sessions
 
 Edge = tuple[int, int] | tuple[int, int, str]
 
 
+def grown(before: HeapGraph, after: HeapGraph) -> HeapGrowth:
+    """Return what grew, however little."""
+    return heap_growth(before, after, least_bytes=1)
+
+
 def only_pile(before: HeapGraph, after: HeapGraph) -> Pile:
-    [pile] = heap_growth(before, after).piles
+    [pile] = grown(before, after).piles
     return pile
 
 
@@ -78,13 +83,13 @@ def test_two_piles_are_told_apart_largest_first() -> None:
                 edges.append((holder, number))
         return heap(things, edges)
 
-    piles = heap_growth(two(5, 5), two(25, 65)).piles
+    piles = grown(two(5, 5), two(25, 65)).piles
     assert [pile.steps[1] for pile in piles] == ["LARGE", "SMALL"]
     assert [pile.share for pile in piles] == [0.75, 0.25]
 
 
 def test_a_cache_whose_content_is_replaced_did_not_grow() -> None:
-    assert heap_growth(sessions(40), sessions(40)).piles == ()
+    assert grown(sessions(40), sessions(40)).piles == ()
 
 
 def test_what_is_reached_in_another_way_than_before_did_not_grow() -> None:
@@ -93,7 +98,7 @@ def test_what_is_reached_in_another_way_than_before_did_not_grow() -> None:
         edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".A"), (1, 3, ".B")]
         return heap(things, [*edges, *((2 if name == "A" else 3, number) for number in range(4, 54))])
 
-    assert heap_growth(held_by("A"), held_by("B")).piles == ()
+    assert grown(held_by("A"), held_by("B")).piles == ()
 
 
 def test_garbage_and_native_references_are_their_own_holders() -> None:
@@ -106,10 +111,10 @@ def test_garbage_and_native_references_are_their_own_holders() -> None:
             edges += [(first, first + 1, ".line"), (first + 1, first, ".order")]
         return heap(things, edges)
 
-    garbage = heap_growth(cycles(1, 1), cycles(40, 1))
+    garbage = grown(cycles(1, 1), cycles(40, 1))
     assert garbage.garbage_bytes == garbage.bytes == 39 * 20
     assert garbage.piles[0].kind == "garbage"
-    assert heap_growth(cycles(1, 2), cycles(40, 2)).piles[0].kind == "native"
+    assert grown(cycles(1, 2), cycles(40, 2)).piles[0].kind == "native"
 
 
 def test_modules_that_are_imported_meanwhile_are_not_growth() -> None:
@@ -122,9 +127,9 @@ def test_modules_that_are_imported_meanwhile_are_not_growth() -> None:
             edges += [(7 * number + 1, 7 * number + 2 + each, f".name{each}") for each in range(5)]
         return heap(things, edges)
 
-    grown = heap_growth(loaded(1), loaded(4))
-    assert (grown.bytes, grown.piles) == (0, ())
-    assert grown.imported_bytes == 3 * (10 + 10 + 500)
+    loading = grown(loaded(1), loaded(4))
+    assert (loading.bytes, loading.piles) == (0, ())
+    assert loading.imported_bytes == 3 * (10 + 10 + 500)
 
 
 @pytest.mark.parametrize("graphs", [(sessions(3), sessions(8)), (users(6), users(9)), (chain(2), chain(90))])
