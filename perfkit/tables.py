@@ -713,6 +713,7 @@ POOL_HOLDERS = Table(
         _count("active_frames", "those of them that have not returned", nullable=True),
         _time("silent_ns", "time since data went over its socket in either direction", nullable=True),
         Column("answered", pa.bool_(), "the last data came from the peer: nothing is being waited for", nullable=True),
+        _bytes("unread_bytes", "bytes that its socket has received and nobody has read", nullable=True),
         Column("stack_id", pa.int32(), "where its holder is now", nullable=True),
     ),
     ("pid", "at_ns", "pool", "connection"),

@@ -64,7 +64,7 @@ CASES = (
     Case("redis_cases.py", "async_leak", REDIS, "checkout_leak"),
     Case("redis_cases.py", "healthy", REDIS),
     Case("redis_cases.py", "async_subscribers", REDIS),
-    Case("httpx_cases.py", "ghosts", HTTP, "ghost_slot"),
+    Case("httpx_cases.py", "ghosts", HTTP, "ghost_slot", allowed=("pool_exhaustion",)),
     Case("httpx_cases.py", "unread_stream", HTTP, "checkout_leak"),
     Case("httpx_cases.py", "healthy", HTTP),
     Case("httpx_cases.py", "event_streams", HTTP),
@@ -73,7 +73,7 @@ CASES = (
     Case("requests_cases.py", "healthy", HTTP),
     Case("requests_cases.py", "downloads", HTTP),
     Case("aiohttp_cases.py", "unread", HTTP, "checkout_leak"),
-    Case("aiohttp_cases.py", "forgotten", HTTP, "gc_dependent_close", allowed=("pool_exhaustion",)),
+    Case("aiohttp_cases.py", "forgotten", HTTP, "checkout_leak", allowed=("pool_exhaustion",)),
     Case("aiohttp_cases.py", "healthy", HTTP),
 )
 

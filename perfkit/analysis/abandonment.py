@@ -64,8 +64,15 @@ def abandoned(uses: Sequence[Checkout], until_ns: int) -> Abandoned:
 
 
 def _is_silent(use: Checkout, until_ns: int) -> bool:
-    """Whether nothing went over the socket for most of the use; sockets that could not be asked count as silent."""
-    return use.silent_ns is None or use.silent_ns >= _SILENT_RATIO * use.held_ns(until_ns)
+    """Whether nothing went over the socket for most of the use; sockets that could not be asked count as silent.
+
+    Where data lies unread, its sender goes on asking whether there is room: a pause of some seconds is enough.
+    """
+    if use.silent_ns is None:
+        return True
+    if use.unread_bytes:
+        return use.silent_ns >= MIN_AGE_S * 1e9
+    return use.silent_ns >= _SILENT_RATIO * use.held_ns(until_ns)
 
 
 def _later(old: Sequence[Checkout], returned: Sequence[Checkout]) -> dict[int, int]:

@@ -44,6 +44,7 @@ class Checkout:
     active_frames: int | None = None
     silent_ns: int | None = None
     answered: bool | None = None
+    unread_bytes: int | None = None
     holder_stack_id: int | None = None
 
     def held_ns(self, until_ns: int) -> int:
@@ -282,7 +283,7 @@ def _pool(
     looks: dict[tuple[int, int | None], dict[str, Any]] = {}
     for row in holders:
         looks[row["connection"], row["holder"]] = row
-    checkouts = [_looked_at(each, looks) for each in (*done, *out.values())]
+    checkouts = [_looked_at(each, looks, until_ns) for each in (*done, *out.values())]
     waits += pending.values()
     return Pool(
         pid=pid,
@@ -307,17 +308,21 @@ def _pool(
     )
 
 
-def _looked_at(use: Checkout, looks: dict[tuple[int, int | None], dict[str, Any]]) -> Checkout:
+def _looked_at(use: Checkout, looks: dict[tuple[int, int | None], dict[str, Any]], until_ns: int) -> Checkout:
     """Return a use with what was seen of its holder last, if it was seen during this use."""
     row = looks.get((use.connection if use.connection is not None else -1, use.holder))
     if row is None or abs(row["at_ns"] - row["held_ns"] - use.acquired_ns) > 100_000_000:
         return use
+    silent_ns = row["silent_ns"]
+    if silent_ns is not None and silent_ns >= 0.8 * row["held_ns"]:
+        silent_ns += until_ns - row["at_ns"]  # of many holders not all are looked at to the end
     return replace(
         use,
         finished=row["finished"],
         frames=row["frames"],
         active_frames=row["active_frames"],
-        silent_ns=row["silent_ns"],
+        silent_ns=silent_ns,
         answered=row["answered"],
+        unread_bytes=row["unread_bytes"],
         holder_stack_id=row["stack_id"],
     )

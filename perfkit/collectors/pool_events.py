@@ -29,7 +29,7 @@ _EVENT = ("at_ns", "event", "pool", "connection", "wait_ns", "held_ns", "holder"
 _STATE = ("pool", "max", "open", "in_use", "idle", "waiting", "ghosts", "sockets")
 _HOLDER = (
     "pool", "connection", "holder", "held_ns", "taken_stack_id", "finished", "frames", "active_frames", "silent_ns",
-    "answered", "stack_id",
+    "answered", "unread_bytes", "stack_id",
 )  # fmt: skip
 
 

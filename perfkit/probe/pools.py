@@ -36,6 +36,8 @@ _LAST_DATA_SENT, _LAST_DATA_RECEIVED = 17, 19
 
 Source: include/uapi/linux/tcp.h, struct tcp_info
 """
+_FIONREAD = 0x541B
+"""Source: include/uapi/asm-generic/ioctls.h"""
 _TO_SOCKET = (
     "sock", "_sock", "socket", "transport", "_transport", "_writer", "_stream", "stream", "_network_stream",
     "_connection", "_con", "pgconn", "_conn", "link", "dbapi_connection", "connection", "driver_connection",
@@ -259,7 +261,7 @@ class Recorder:
                     finished,
                     len(checkout.frames) if checkout.frames else None,
                     active,
-                    *(silence or (None, None)),
+                    *(silence or (None, None, None)),
                     book.number_of(frames) if frames else None,
                 ]
             )
@@ -460,10 +462,16 @@ def _address(same: Socket) -> tuple[str, str]:
     return f"{local[0]}:{local[1]}", f"{remote[0]}:{remote[1]}"
 
 
-def _silence(same: Socket) -> tuple[int, bool] | None:
-    """Return for how long no data went over a socket, and whether the last came from the peer; None: it is not TCP."""
+def _silence(same: Socket) -> tuple[int, bool, int] | None:
+    """Return for how long no data went over a socket, whether the last came from the peer, and how much lies unread.
+
+    None: it is not TCP.
+    """
     if same.family not in (AF_INET, AF_INET6):
         return None
+    from fcntl import ioctl
+
     fields = _TCP_INFO.unpack(same.getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO.size))
     sent, received = int(fields[_LAST_DATA_SENT]), int(fields[_LAST_DATA_RECEIVED])
-    return min(sent, received) * 1_000_000, received <= sent
+    unread: int = struct.unpack("i", ioctl(same.fileno(), _FIONREAD, b"\0\0\0\0"))[0]
+    return min(sent, received) * 1_000_000, received <= sent, unread

@@ -39,7 +39,7 @@ class CheckoutLeak:
     """One may be a mistake that happened once, or a connection that is kept on purpose."""
     min_spread_s: float = 1.0
     """Connections taken for keeps are taken together, at start-up; leaks happen as requests come."""
-    pressure_ratio: float = 0.8
+    pressure_ratio: float = 0.5
     """Share of the limit from which on connections that were out before the recording are spoken of."""
 
     def check(self, profile: Profile) -> list[Finding]:

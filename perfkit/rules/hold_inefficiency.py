@@ -32,6 +32,8 @@ class HoldInefficiency:
     """What a program needs to take in an answer and ask again; tcp_info counts in milliseconds."""
     long_use_s: float = 10.0
     """Interactive uses are shorter."""
+    waits_ratio: float = 0.2
+    """Share of the readings at which the pool is full and somebody waits: one in five is no accident."""
     pressure_ratio: float = 0.9
     """Mean share of the limit in use from which on it matters who has them."""
 
@@ -87,13 +89,16 @@ class HoldInefficiency:
 
     def _is_wanted(self, pool: Pool) -> bool:
         """Whether anybody could have used another connection."""
-        in_use, waiting = pool.gauge("in_use"), pool.gauge("waiting")
+        in_use = pool.gauge("in_use")
         if len(in_use) < 3:
             return False
-        waits = sum(value > 0 for _at, value in waiting) >= 0.2 * len(waiting) > 0
+        mean = sum(value for _at, value in in_use) / len(in_use)
+        if (pool.never_returned() or 0.0) > 0.5 * mean:
+            return False  # what makes it short are connections that do not come back
         if pool.limit is None:
             return False
-        return waits or sum(value for _at, value in in_use) / len(in_use) >= self.pressure_ratio * pool.limit
+        full = [row for row in pool.states if row["waiting"] and (row["in_use"] or 0) >= pool.limit]
+        return len(full) >= self.waits_ratio * len(pool.states) or mean >= self.pressure_ratio * pool.limit
 
     def _looks(self, pool: Pool) -> list[dict[str, Any]]:
         """Return the looks at uses that came back."""

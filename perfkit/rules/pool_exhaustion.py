@@ -29,6 +29,8 @@ class PoolExhaustion:
     """Nobody waits so long for a connection in a service that answers."""
     seen_ratio: float = 0.2
     """Share of the connections' time from which on a line is named; with less, they were taken before the recording."""
+    kept_ratio: float = 0.3
+    """Share of the connections that never come back (Little's law) from which on the size is not what is wrong."""
     target_wait_s: float = 0.05
     """What 99 of 100 requests should wait at most with the size that is advised."""
 
@@ -63,7 +65,14 @@ class PoolExhaustion:
         mean_s = sum(use.held_ns(pool.until_ns) for use in pool.returned) / 1e9 / max(len(pool.returned), 1)
         arrivals_per_s = (len(pool.checkouts) + len(failed)) / pool.window_s
         enough = enough_servers(arrivals_per_s * mean_s, mean_s, self.target_wait_s) if mean_s else None
+        left = pool.never_returned()
         advice = f"{enough} connections would be enough for {arrivals_per_s:.3g} requests/s; " if enough else ""
+        hint = (
+            f"{advice}or hold each for less than the {mean_s:.3g} s of now. More connections help only if the "
+            "server behind has room for them."
+        )
+        if left is not None and left > self.kept_ratio * max(value for _at, value in in_use):
+            hint = f"About {left:.0f} connections are out and do not come back: more connections would only put it off."
         return [
             pool_finding(
                 "pool_exhaustion",
@@ -76,8 +85,7 @@ class PoolExhaustion:
                     if holder is not None
                     else "who has them all was not seen"
                 ),
-                f"{advice}or hold each for less than the {mean_s:.3g} s of now. More connections help only if the "
-                "server behind has room for them.",
+                hint,
                 verdict=Verdict.FAIL,
                 stack_id=holder,
                 measured=len(failed) / (len(pool.checkouts) + len(failed)),
@@ -92,9 +100,7 @@ class PoolExhaustion:
                     "hold_p50_s": round(hold_s, 4),
                     "offered_connections": round(arrivals_per_s * mean_s, 2),
                     "enough_connections": enough,
-                    "never_returned_by_littles_law": None
-                    if (left := pool.never_returned()) is None
-                    else round(left, 2),
+                    "never_returned_by_littles_law": None if left is None else round(left, 2),
                 },
             )
         ]

@@ -30,7 +30,7 @@ async def unread(session):
 
 
 async def forgotten(session):
-    """Answers that nobody reads, closes or keeps: the garbage collector has to."""
+    """Answers that nobody reads, closes or keeps."""
 
     async def handler(number):
         size = 1000 if number % 3 else 20_000_000
@@ -42,7 +42,7 @@ async def forgotten(session):
     while True:
         number += 1
         asyncio.create_task(handler(number))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 async def healthy(session):

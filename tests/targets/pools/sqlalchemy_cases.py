@@ -24,7 +24,7 @@ def load_session(session):
 
 def kept_session():
     """Sessions that are kept in a list after they failed, instead of being closed."""
-    engine = thread_engine(pool_size=30, max_overflow=20)
+    engine = thread_engine(pool_size=90, max_overflow=50)
 
     def request(number):
         session = Session(engine)
