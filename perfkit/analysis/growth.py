@@ -30,6 +30,8 @@ MIN_RUNGS = 6
 """Rungs a type or container must have been seen at."""
 MAX_P = 1e-4
 """Chance of a rise without a trend that a container may have which also gets shorter at times."""
+_SIGMAS = 6.0
+"""Standard deviations by which a number must have grown between two moments: there are many classes to choose from."""
 MIN_SNAPSHOT_S = 5.0
 """Snapshots closer to each other than this show requests in flight rather than growth."""
 _ARTIFACTS = re.compile(r"^(module )?(perfkit\.probe|perfkit_|_?memray|__perfkit)")
@@ -186,10 +188,7 @@ def gather(profile: Profile, pid: int) -> Evidence:
         grown = None
     containers = growing_containers(sizes, load)
     if grown is not None:
-        backed = any(each.keeps_growing for each in sites) or any(
-            part is not None and part.keeps_growing for part in (parts.python_blocks, parts.traced, parts.anon)
-        )
-        containers = with_piles(containers, grown, between_s, census, sizes, load, backed=backed)
+        containers = with_piles(containers, grown, between_s, census, sizes, load, backing=Backing(sites, parts))
     return Evidence(
         pid=pid,
         since_s=since_s,
@@ -323,7 +322,7 @@ def with_piles(
     sizes: pd.DataFrame,
     load: "Load | None" = None,
     *,
-    backed: bool = False,
+    backing: "Backing | None" = None,
 ) -> list[ContainerGrowth]:
     """Return the containers, and whatever else piles up between two snapshots of the heap, fastest first.
 
@@ -337,7 +336,7 @@ def with_piles(
         census: rows of `object_census` of one process.
         sizes: rows of `container_sizes` of the same.
         load: what the load generator sent.
-        backed: whether the memory of the process kept growing meanwhile.
+        backing: what else says that growth went on.
     """
     rows_of = {str(name): rows for name, rows in sizes.sort_values(["container", "rung"]).groupby("container")}
     by_address: dict[int, list[str]] = {}
@@ -362,10 +361,39 @@ def with_piles(
                 rest.pop(name, None)
         if series is None and pile.item_type is not None:
             series = _numbers(census, pile.item_type, pile.objects)
+        backed = backing is not None and backing.supports(pile, between_s)
         found = _piled(pile, between_s, series, load, limit=limit, backed=backed)
         piles.append(replace(found, container=names[0]) if names else found)
     known = [_owned(each, grown.after) for each in rest.values()]
     return sorted(piles, key=lambda each: -(each.bytes_per_s or 0.0)) + known
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What says whether growth between two snapshots went on in between: lines that allocate, parts of the memory."""
+
+    sites: Sequence[SiteGrowth]
+    parts: Ledger
+
+    def supports(self, pile: Pile, between_s: float) -> bool:
+        """Return whether a pile is more than two moments of something that goes up and down.
+
+        It must have grown by more than independent arrivals and departures would make it differ,
+        and either a line leaves survivors at its pace to the end, or Python's blocks or the
+        traced memory keep growing at half its pace or more.
+        """
+        if pile.item_type is not None and pile.objects < _SIGMAS * np.sqrt(pile.items_before + pile.items_after):
+            return False
+        objects_per_s, bytes_per_s = pile.objects / between_s, pile.bytes / between_s
+        by_site = any(
+            site.keeps_growing and site.p_leak >= 0.5 and site.objects_per_s.estimate >= 0.5 * objects_per_s > 0
+            for site in self.sites
+        )
+        paces = ((self.parts.python_blocks, objects_per_s), (self.parts.traced, bytes_per_s))
+        by_part = any(
+            part is not None and part.keeps_growing and part.slope.estimate >= 0.5 * pace > 0 for part, pace in paces
+        )
+        return by_site or by_part
 
 
 def _owned(container: ContainerGrowth, graph: HeapGraph) -> ContainerGrowth:

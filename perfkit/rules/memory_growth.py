@@ -330,6 +330,9 @@ class MemoryGrowth:
         anon = self._mattering((parts.anon, parts.shmem), gate)
         if native := self._native(evidence):
             return native
+        in_use = self._mattering((parts.glibc_in_use,), max(gate, self.tracer_bytes_per_s if evidence.traced else 0.0))
+        if in_use and self._is_outside_of_python(evidence, in_use[0].slope):
+            return self._native_leak(evidence, in_use[0].slope, ())
         if not anon:
             return self._cached(evidence)
         rate, sites = anon[0].slope, [each for each in evidence.sites if each.keeps_growing]
@@ -344,8 +347,6 @@ class MemoryGrowth:
         # Neither the traced heap nor any type grows: it is the tracer's own memory.
         if evidence.traced and rate.estimate < self.tracer_bytes_per_s and (flat or not (traced or surely)):
             return None
-        if self._mattering((parts.glibc_in_use,), gate) and self._is_outside_of_python(evidence, rate):
-            return self._native_leak(evidence, rate, sites)
         at = f", most of it at {place_text(sites[0].site)}" if sites else ""
         longer = f"a recording of {seconds_text(max(4 * evidence.window_s, 120))}, to see whether it goes on"
         return _finding(
