@@ -385,9 +385,10 @@ class Backing:
         if pile.item_type is not None and pile.objects < _SIGMAS * np.sqrt(pile.items_before + pile.items_after):
             return False
         objects_per_s, bytes_per_s = pile.objects / between_s, pile.bytes / between_s
-        by_site = any(
-            site.keeps_growing and site.p_leak >= 0.5 and site.objects_per_s.estimate >= 0.5 * objects_per_s > 0
-            for site in self.sites
+        surviving = [site for site in self.sites if site.keeps_growing and site.p_leak >= 0.5]
+        by_site = (
+            any(site.objects_per_s.estimate >= 0.5 * objects_per_s > 0 for site in surviving)
+            and sum(site.bytes_per_s.estimate for site in surviving) >= 0.3 * bytes_per_s
         )
         paces = ((self.parts.python_blocks, objects_per_s), (self.parts.traced, bytes_per_s))
         by_part = any(
