@@ -43,11 +43,13 @@ def record_command(command: Sequence[str], settings: Settings, progress: Progres
         CannotRecord: the command cannot be started or is not Python.
     """
     from perfkit.attach.launch import launch
+    from perfkit.collectors import collectors
 
     progress = progress or Silent()
     program = Path(command[0]).name
     with writing(settings.output or default_output(program)) as writer:
         recorder = Recorder(writer, settings, progress)
+        collectors()  # importing them takes a second of the command's life otherwise
         with launch(command) as (_, session):
             _fetch(session.target, settings, progress)
             recorder.add(plan_for(session.target, settings), session)
