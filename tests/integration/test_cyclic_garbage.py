@@ -31,7 +31,9 @@ def test_garbage_is_found_while_the_collector_is_off(version: str, tmp_path: Pat
             before = settled(target)
             with collecting(COLLECTOR, target, tmp_path, session, newest=100_000, **OFTEN) as collected:
                 assert eventually(lambda: any(row["type"] for row in collected.rows("garbage")), within_s=20)
-            assert settled(target) == before
+            after = settled(target)
+            assert set(after.pop("descriptors")) <= set(before.pop("descriptors"))
+            assert after == before
         freed = ask(target, "counted")
     found = [row for row in collected.rows("garbage") if row["type"] == "__main__.Node"]
     assert found[0]["objects"] == 300
@@ -45,11 +47,18 @@ def test_garbage_is_found_while_the_collector_is_off(version: str, tmp_path: Pat
 
 
 def test_what_is_in_use_is_not_called_garbage(tmp_path: Path) -> None:
-    with (
-        running("../gc/services/below_knee.py", python=interpreter("3.12")) as target,
-        Session.open(target.target) as session,
-    ):
-        with collecting(COLLECTOR, target, tmp_path, session, newest=100_000, **OFTEN) as collected:
-            assert eventually(lambda: len(collected.rows("garbage")) >= 10, within_s=20)
-        own = [row for row in collected.rows("garbage") if row["type"] and row["type"].startswith("__main__")]
+    # How many young objects a process has left from its start is chance; with very few there is nothing to look at.
+    for attempt in range(6):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with (
+            running("../gc/services/below_knee.py", python=interpreter("3.12")) as target,
+            Session.open(target.target) as session,
+            collecting(COLLECTOR, target, folder, session, newest=100_000, **OFTEN) as collected,
+        ):
+            enough = eventually(lambda found=collected: len(found.rows("garbage")) >= 10, within_s=6)  # type: ignore[misc]
+        if enough:
+            break
+    assert enough
+    own = [row for row in collected.rows("garbage") if row["type"] and row["type"].startswith("__main__")]
     assert own == []
