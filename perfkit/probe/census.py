@@ -513,7 +513,8 @@ class Recorder:
         if not missing or (not urgent and (self._rungs or total > _SMALL_HEAP_OBJECTS)):
             return
         self._searched.update(missing)
-        search = Search(set(missing), urgent or set(missing))
+        # Its share of a CPU is what a search may take in ten seconds or so.
+        search = Search(set(missing), urgent or set(missing), int(_SEARCH_NS * min(1.0, 10 * self._max_share)))
         yield from search.run()
         for number, path in search.paths():
             self._owners[number] = (" > ".join(label for label, _holder in path), _limit_of_owner(path))
@@ -524,7 +525,8 @@ class Recorder:
 class Search:
     """A breadth-first search from modules, running frames and tasks to given objects."""
 
-    def __init__(self, wanted: set[int], urgent: set[int]) -> None:
+    def __init__(self, wanted: set[int], urgent: set[int], budget_ns: int = _SEARCH_NS) -> None:
+        self._budget_ns = budget_ns
         self._wanted = set(wanted)
         self._urgent = set(urgent)
         self._parents: dict[int, int] = {}
@@ -554,7 +556,7 @@ class Search:
                     if not count % 64 and time.thread_time_ns() - slice_ns > _SLICE_NS:
                         yield _PAUSE_S
                         slice_ns = time.thread_time_ns()
-                        if slice_ns - began_ns > _SEARCH_NS or len(self._parents) >= _MAX_VISITED:
+                        if slice_ns - began_ns > self._budget_ns or len(self._parents) >= _MAX_VISITED:
                             return
                 level = following
             if not self._urgent:
