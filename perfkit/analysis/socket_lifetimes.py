@@ -124,7 +124,7 @@ class Churn:
 
     `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
     share of tenths of the recording in which at least one was opened. `single` are the turns of the
-    least used tenth, `reused` counts those with two turns more than that.
+    least used twentieth, `reused` counts those with two turns more than that.
     """
 
     peer: str
@@ -157,7 +157,7 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
         ended = [c for c in born if c.died_s is not None]
         ages = [c.age_s for c in ended if c.age_s is not None]
         carried = sorted(c.turns for c in ended if c.turns is not None)
-        single = carried[len(carried) // 10] if carried else 0
+        single = carried[len(carried) // 20] if carried else 0
         sizes = [
             c.sent_bytes + c.received_bytes for c in ended if c.sent_bytes is not None and c.received_bytes is not None
         ]

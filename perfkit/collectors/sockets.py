@@ -8,11 +8,13 @@ used, /proc/PID/net/tcp is read instead, which tells no bytes and no ages.
 
 import json
 import os
+import random
 import select
 import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +39,13 @@ _STORE_AGAIN_NS = 1_000_000_000
 _BUSY_EVENTS = 10
 """From so many destroyed sockets between two readings on, they are taken in batches."""
 _BATCH_S = 0.01
+_USERS_EVERY_NS = 50_000_000
+"""How often to look who waits on a connection that two processes hold, until both were seen."""
+_USERS_REST = 50
+"""And at most this part of one core goes to it: 1 / 50."""
+_ENOUGH_USES = 40
+"""From so many sightings of one of them alone on, the other does not use it: see the rule `fork_shared_socket`."""
+_NEVER_NS = 1 << 63
 _TELLING_TIMERS = (2, 4)
 """Keep-alive and zero-window probe; the retransmission timer runs whenever something is under way."""
 _MOST_PEERS = 100_000
@@ -135,6 +144,8 @@ class _Watch:
         self._resting: dict[bytes, int] = {}
         self._names: set[bytes] = set()
         self._shared: dict[int, dict[int, int]] = {}
+        self._uses: dict[int, Counter[int]] = {}
+        self._users_due_ns = _NEVER_NS
         self._readings = 0
         self._born = 0
         self._looked_around = False
@@ -185,21 +196,22 @@ class _Watch:
         stopped = False
         accounted_ns = time.thread_time_ns()
         while not stopped:
-            wait_ms = max(0, due_ns - time.monotonic_ns()) / 1e6
+            wait_ms = max(0, min(due_ns, self._users_due_ns) - time.monotonic_ns()) / 1e6
             ready = {descriptor for descriptor, _ in poller.poll(wait_ms)}
             stopped = self.stop in ready
             if listener is not None and listener.fileno() in ready and not stopped:
                 if self._events > _BUSY_EVENTS:
                     time.sleep(_BATCH_S)
                 self._take_destroyed(frames)
-            if (now_ns := time.monotonic_ns()) < due_ns and not stopped:
+            if (now_ns := time.monotonic_ns()) >= self._users_due_ns:
+                self._look_for_users(frames, now_ns)
+            if now_ns < due_ns and not stopped:
                 continue
             if not self._recording.target.is_alive():
                 about["note"] = "the process ended"
                 stopped = True
             try:
                 self._read(frames, now_ns)
-                self._look_for_users(frames, now_ns)
                 if now_ns >= next_owners_ns or stopped:
                     self._look_around(frames, now_ns, last=stopped)
                     next_owners_ns = now_ns + round(self._options["owners_every_s"] * 1e9)
@@ -352,14 +364,22 @@ class _Watch:
                     each.inode = -1
             held = [each.inode for each in self._seen.values() if each.ours and each.inode]
             self._shared = other_owners(self._pid, held)
+            self._users_due_ns = at_ns if self._shared else _NEVER_NS
             rows = [[inode, list(pids)] for inode, pids in self._shared.items()]
             frames.write(b"more", at_ns, json.dumps({"owners": rows}).encode())
         self._look_at_the_resting(frames)
 
     def _look_for_users(self, frames: FrameWriter, at_ns: int) -> None:
-        """Write who waits right now on the sockets that others hold too, this process or they."""
+        """Write who waits right now on the sockets that others hold too, this process or they, until that is known.
+
+        Most waits are short, so it looks often, and not in step with what the processes do.
+        """
         mine = self._descriptors.sockets
-        holders = {inode: {self._pid: mine.get(inode, -1)} | owners for inode, owners in self._shared.items()}
+        holders = {
+            inode: {self._pid: mine.get(inode, -1)} | owners
+            for inode, owners in self._shared.items()
+            if len(uses := self._uses.setdefault(inode, Counter())) < 2 and uses.total() < _ENOUGH_USES
+        }
         busy = {pid: descriptors_in_use(pid) for pid in sorted({pid for each in holders.values() for pid in each})}
         rows = [
             [inode, pid]
@@ -369,6 +389,10 @@ class _Watch:
         ]
         if rows:
             frames.write(b"more", at_ns, json.dumps({"users": rows}).encode())
+        for inode, pid in rows:
+            self._uses[inode][pid] += 1
+        pause_ns = max(_USERS_EVERY_NS, (time.monotonic_ns() - at_ns) * _USERS_REST)
+        self._users_due_ns = at_ns + round(pause_ns * random.uniform(0.5, 1.5)) if holders else _NEVER_NS  # noqa: S311
 
     def _look_at_the_resting(self, frames: FrameWriter) -> None:
         """Write which connections rest in TIME_WAIT, each once.

@@ -147,7 +147,7 @@ class Recorder:
         self._untracked: dict[int, Any] = {}
         self._may_hold_bytes = 0
         self._longest_ns = 0
-        self._rungs = 0
+        self._rungs = self._rung_ns = 0
         self._collect_ns = 0
         self._collected_at = 0.0
 
@@ -186,7 +186,7 @@ class Recorder:
         """
         if source is not None:
             self._is_ending = self._is_looking = True
-            self._probe.spawn(self._look_at_code(source, int(budget_s * 1e9)))
+            self._probe.spawn(self._look_at_code(source, min(int(budget_s * 1e9), self._spare_ns())))
         return {"is_done": not self._is_looking}
 
     def _look_at_code(self, source: str, budget_ns: int) -> Iterator[float]:
@@ -198,7 +198,8 @@ class Recorder:
             while self._is_counting:
                 yield _PAUSE_S
             # Once more, now that nothing traces the allocations of a search: it finds the owners still missing.
-            yield from self._rung()
+            if self._rung_ns <= self._spare_ns():
+                yield from self._rung()
             began_ns = time.thread_time_ns()
             growing = sorted(
                 (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
@@ -298,6 +299,7 @@ class Recorder:
             }
         )
         self._rungs += 1
+        self._rung_ns = time.thread_time_ns() - began_ns
         # Not kept: types may come and go, and must not stay for our sake.
         counts.clear()
         sizes.clear()
@@ -501,6 +503,10 @@ class Recorder:
             sums[:-1] = []
         return rows
 
+    def _spare_ns(self) -> int:
+        """Return what a search, or a look at the code, may take of a CPU: its share of fifteen seconds."""
+        return int(self._max_share * 15e9)
+
     def _find_owners(self, large: dict[int, tuple[Any, int]], total: int) -> Iterator[float]:
         """Look for paths from modules to the containers that grow fastest: one search for all, forwards."""
         if self._rungs % _RUNGS_PER_SEARCH and not self._is_ending and (self._rungs or total > _SMALL_HEAP_OBJECTS):
@@ -513,8 +519,7 @@ class Recorder:
         if not missing or (not urgent and (self._rungs or total > _SMALL_HEAP_OBJECTS)):
             return
         self._searched.update(missing)
-        # Its share of a CPU is what a search may take in ten seconds or so.
-        search = Search(set(missing), urgent or set(missing), int(_SEARCH_NS * min(1.0, 10 * self._max_share)))
+        search = Search(set(missing), urgent or set(missing), min(_SEARCH_NS, self._spare_ns()))
         yield from search.run()
         for number, path in search.paths():
             self._owners[number] = (" > ".join(label for label, _holder in path), _limit_of_owner(path))
