@@ -52,7 +52,7 @@ class Wanted:
     """
 
     def __init__(self, identity: str, path: list[tuple[str, Any]]) -> None:
-        self.identity = identity
+        self.identity, self.path = identity, path
         self.container = path[-1][1]
         self.depth = 0
         last = len(path) - 1
@@ -149,8 +149,9 @@ class Match:
             return self._sure(function.namespace.get(expression[1], MISSING) is wanted.named)
         if kind == "local":
             name = expression[1]
-            if wanted.subclass is not None and wanted.depth == 0 and name == function.first:
-                return self._sure(derives(wanted.subclass, function.class_()))
+            is_self = wanted.subclass is not None and wanted.depth == 0 and name == function.first
+            if is_self and derives(wanted.subclass, function.class_()):
+                return self._sure(True)
             if (id(function.code), name) in wanted.locals:
                 return self._sure(True)
             if name not in wanted.free:

@@ -7,6 +7,7 @@ asks an object or a class for an attribute. Sent as source, in one piece with `c
 from __future__ import annotations
 
 import opcode
+import os
 import sys
 from types import ModuleType
 
@@ -111,6 +112,18 @@ def is_ours(namespace: dict[str, Any]) -> bool:
 def is_builtin(each: Any) -> bool:
     """Whether an object is of one of the interpreter's or standard library's container types itself."""
     return type_name_of(each).partition(".")[0] in ("builtins", "collections", "array", "_io", "weakref")
+
+
+def is_of_library(each: Any) -> bool:
+    """Whether an object is of a class of the standard library: a queue, a logger."""
+    module = type_name_of(each).partition(".")[0]
+    return module in sys.stdlib_module_names and module not in ("builtins", "types")
+
+
+def is_library_file(file: str) -> bool:
+    """Whether a file is one of the standard library."""
+    folder = (getattr(os, "__file__", "") or "").rpartition("os.py")[0]
+    return file.startswith("<frozen") or bool(folder and file.startswith(folder) and "-packages" not in file)
 
 
 def type_name_of(each: Any) -> str:

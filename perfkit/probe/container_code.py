@@ -36,6 +36,8 @@ from perfkit.probe.code_objects import (
     has,
     has_run,
     is_class,
+    is_library_file,
+    is_of_library,
     is_ours,
     member,
     members,
@@ -89,8 +91,9 @@ class Look:
         """Look, a slice at a time; yields how long to pause."""
         began_ns = slice_ns = time.thread_time_ns()
         yield from self._list_functions()
-        readings = [Reading(each, self) for each in wanted]
-        for _step in chain(self._list_inner(), self._note_methods(wanted), note_aliases(wanted), self._steps(readings)):
+        readings = [(Reading(each, self), self._outside(each)) for each in wanted]
+        named = [reading.wanted for pair in readings for reading in pair if reading is not None]
+        for _step in chain(self._list_inner(), self._note_methods(named), note_aliases(named), self._steps(readings)):
             now_ns = time.thread_time_ns()
             if now_ns - began_ns > self._budget_ns:
                 self.note = "not all code that may deal with the growing containers was read"
@@ -98,23 +101,35 @@ class Look:
             if now_ns - slice_ns > _SLICE_NS:
                 yield _PAUSE_S
                 slice_ns = time.thread_time_ns()
-        for reading in readings:
-            self.rows += reading.rows()
+        for reading, outside in readings:
+            rows, calls = reading.rows(), outside.calls() if outside is not None else []
+            # Who calls `put` says more than the line within it.
+            self.rows += [*calls, *(row for row in rows if not calls or row["role"] != "inserts")]
         self._functions.clear()
         self._index.clear()
         self._variables.clear()
         self._by_code.clear()
 
-    def _steps(self, readings: list[Reading]) -> Iterator[None]:
+    def _outside(self, wanted: Wanted) -> Reading | None:
+        """Return a reading of what has the container as an attribute, where that is of the standard library."""
+        if wanted.depth or not wanted.attributes or is_class(wanted.owner) or not is_of_library(wanted.owner):
+            return None
+        return Reading(Wanted(wanted.identity, wanted.path[:-1]), self)
+
+    def _steps(self, readings: list[tuple[Reading, Reading | None]]) -> Iterator[None]:
         """Read the code, a function at a time."""
+        all_of_them = [reading for pair in readings for reading in pair if reading is not None]
         for _round in range(_ROUNDS):
-            names = (each.wanted.names | each.wanted.measures for each in readings)
-            variables = (each.wanted.free for each in readings)
+            names = (each.wanted.names | each.wanted.measures for each in all_of_them)
+            variables = (each.wanted.free for each in all_of_them)
             yield from self._find(set().union(*names), set().union(*variables))
-            for reading in readings:
+            for reading in all_of_them:
                 yield from reading.learn()
-        for reading in readings:
+        for reading, outside in readings:
             yield from reading.conclude()
+            if outside is not None:
+                outside.inserting = _INSERTING | reading.inserting_methods()
+                yield from outside.conclude()
 
     def _find(self, names: set[str], variables: set[str]) -> Iterator[None]:
         """Note which functions mention names that were not asked for yet."""
@@ -204,6 +219,8 @@ class Reading:
         self._found: dict[tuple[str, str, str, int], dict[str, Any]] = {}
         self._done: dict[int, Function] = {}
         self.insert_ttl: float | None = None
+        self.inserting = _INSERTING
+        """Names of methods that put something in."""
         self._others: set[str] = set()
 
     def learn(self) -> Iterator[None]:
@@ -303,6 +320,18 @@ class Reading:
         rows.sort(key=lambda row: (not row["same_class"], row["file"], row["line"]))
         return [{"id": self._wanted.identity, **row} for row in rows[:_MAX_ROWS]]
 
+    def inserting_methods(self) -> frozenset[str]:
+        """Return the methods of the owner's class that put something into the container, or call one that does."""
+        found = {row["function"].rpartition(".")[2] for row in self.rows() if row["role"] == "inserts"}
+        methods = [each for each in map(plain, members(type(self.wanted.owner))) if type(each) is FunctionType]
+        for _round in range(2):
+            found |= {each.__name__ for each in methods if not found.isdisjoint(each.__code__.co_names)}
+        return frozenset(found) - {"__init__"}
+
+    def calls(self) -> list[dict[str, Any]]:
+        """Return the rows of lines outside of the standard library that put something in."""
+        return [row for row in self.rows() if row["role"] == "inserts" and not is_library_file(row["file"])]
+
     def is_another_s(self, function: Function) -> None:
         """Note that another class has an attribute of that name."""
         self._others.add(function.name)
@@ -372,7 +401,7 @@ class Sentence:
         """Note a call of a method of the container, or of what it is in."""
         depth = self._wanted.depth
         is_new = self._wanted.is_default and level == depth + 1 and effect.what[1][0] == "item"
-        if name in _INSERTING and (level == depth or is_new):
+        if name in self._reading.inserting and (level == depth or is_new):
             self._insert(effect)
         elif level > depth:
             return

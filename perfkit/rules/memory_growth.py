@@ -150,7 +150,8 @@ class MemoryGrowth:
                 confidence=0.9,
             )
             start = added.start if added else None
-            return replace(finding, site=_site(start)) if start is not None else finding
+            # Who starts a thread puts it into the list of those that run.
+            return replace(finding, site=_site(start), insertion=_site(start)) if start is not None else finding
         return None
 
     def _held(self, evidence: Evidence) -> Iterator[Finding]:

@@ -7,6 +7,8 @@ ever run: what counts is what the code would do.
 import asyncio
 import bisect
 import heapq
+import asyncio
+import logging
 import queue
 import threading
 import time
@@ -676,7 +678,28 @@ def consume():
         JOBS.get()
 
 
-case("queue", JOBS.queue, 300, inserts=["Queue._put"], evicts=["Queue._get"], bounds=["Queue.put"])
+case("queue", JOBS.queue, 300, inserts=["produce"], evicts=["Queue._get"], bounds=["Queue.put"])
+
+
+class Pipeline:
+    def __init__(self):
+        self._inbox = asyncio.Queue()
+        self._log = logging.Logger("pipeline")
+
+    def feed(self, piece):
+        hand_over(self._inbox, piece)
+
+    def begin(self, handler):
+        self._log.addHandler(handler)
+
+
+def hand_over(inbox, piece):
+    inbox.put_nowait(piece)
+
+
+PIPELINE = Pipeline()
+case("queue handed on", PIPELINE._inbox._queue, inserts=["hand_over"], evicts=["Queue._get"])
+case("handlers of a logger", PIPELINE._log.handlers, inserts=["Pipeline.begin"], removes=["Logger.removeHandler"])
 
 
 class WithSlots:
