@@ -65,7 +65,7 @@ def build(
         facts=_facts(headline, redactor),
         problem=redactor.text(problem) if problem else "",
         others=[_card(finding, redactor) for finding in others],
-        others_title="Also found" if headline and headline.verdict is Verdict.FAIL else "Not decided",
+        others_title="Also found" if any(f.verdict is Verdict.FAIL for f in findings) else "Not decided",
         checks=clean(findings_table(findings).html(), redactor),
         numbers=_view(views.key_numbers(profile, pid=headline.pid if headline else None), redactor),
         sections=sections,

@@ -244,7 +244,7 @@ class MemoryGrowth:
             confidence=_confidence(evidence, held, sites, rate),
             needs=(
                 f"a recording longer than the lifetime that entries of {name} are meant to have",
-                f"the limit of {name}, if it has one that it does not declare as maxsize, maxlen or the like",
+                *([f"the limit of {name}, if it has one that its code does not show"] if not _is_read(held) else []),
             ),
             **shared,
         )
@@ -577,6 +577,11 @@ def _advice(held: ContainerGrowth, name: str) -> str:
         f"Find out who should remove entries from {name} and when; nothing did while it was recorded. "
         "If it is a cache, give it a limit."
     )
+
+
+def _is_read(held: ContainerGrowth) -> bool:
+    """Whether the code that puts items in was read and nothing takes any out."""
+    return bool(held.places("inserts")) and not held.places("removes", "evicts", "bounds", "expires")
 
 
 def _confidence(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth], rate: Slope) -> float:

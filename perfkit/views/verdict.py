@@ -9,6 +9,7 @@ from perfkit.findings import Finding, Verdict
 from perfkit.units import percent_text, value_text
 from perfkit.views.display import Badge, Cell, Chain, Estimate, Place, PlainTable
 
+_OF_THE_RECORDING = "lossy_recording"
 _WORST_FIRST = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
 
 
@@ -22,15 +23,21 @@ class Conclusion:
 
 
 def conclude(findings: Sequence[Finding], first: Sequence[str] = ()) -> Conclusion:
-    """Return what all findings together say.
+    """Return what the findings say to the question of a report.
+
+    The rules that the report is about decide; any other only when none of them looked at the
+    recording, or when the recording is too bad for their answer to be believed.
 
     Args:
         findings: answers of the rules.
-        first: rules to be named before others when several are equally bad.
+        first: rules that the report is about, the first named first when several are equally bad.
     """
     place = {rule: number for number, rule in enumerate(first)}
+    own = [finding for finding in findings if finding.rule in place]
+    spoilt = [finding for finding in findings if finding.rule == _OF_THE_RECORDING and finding.verdict is Verdict.FAIL]
     ranked = sorted(
-        findings, key=lambda f: (_WORST_FIRST.index(f.verdict), place.get(f.rule, len(place)), f.rule, f.pid or 0)
+        [*own, *spoilt] if own else findings,
+        key=lambda f: (_WORST_FIRST.index(f.verdict), place.get(f.rule, len(place)), f.rule, f.pid or 0),
     )
     if not ranked:
         return Conclusion(str(Verdict.UNDECIDED), "No rule looked at this recording.", None)

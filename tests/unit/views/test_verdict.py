@@ -18,8 +18,14 @@ FAIL, PASS, OPEN = Verdict.FAIL, Verdict.PASS, Verdict.UNDECIDED
 @pytest.mark.parametrize(
     ("findings", "verdict", "sentence"),
     [
-        pytest.param([("a", PASS), ("b", FAIL), ("c", OPEN)], "fail", "b says so", id="one-failure-decides"),
+        pytest.param([("b", PASS), ("b", FAIL), ("c", OPEN)], "fail", "b says so", id="one-failure-decides"),
         pytest.param([("a", PASS), ("b", OPEN)], "undecided", "b says so", id="undecided-is-not-a-pass"),
+        pytest.param([("a", FAIL), ("b", PASS)], "pass", "b says so", id="another-question-is-another-report"),
+        pytest.param([("a", FAIL), ("c", PASS)], "fail", "a says so", id="all-count-where-its-own-rules-said-nothing"),
+        pytest.param(
+            [("lossy_recording", FAIL), ("b", PASS)], "fail", "lossy_recording says so", id="a-spoilt-recording"
+        ),
+        pytest.param([("lossy_recording", OPEN), ("b", PASS)], "pass", "b says so", id="a-gap-in-the-recording"),
         pytest.param([("a", PASS), ("b", PASS)], "pass", "b says so", id="all-pass"),
         pytest.param([("a", FAIL), ("b", FAIL)], "fail", "b says so", id="the-question-asked-comes-first"),
         pytest.param([], "undecided", "No rule looked at this recording.", id="no-rule-no-pass"),
