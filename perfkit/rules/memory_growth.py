@@ -388,10 +388,14 @@ class MemoryGrowth:
         return self._native_leak(evidence, rate, sites)
 
     def _is_outside_of_python(self, evidence: Evidence, rate: Slope) -> bool:
-        """Whether growth at a rate is not that of objects: by two whole snapshots, else by types and blocks."""
+        """Whether growth at a rate is not that of objects: by two whole snapshots, else by types and blocks.
+
+        Objects that became fewer by more than that say only that they come and go in larger amounts:
+        what is at work would hide growth at this rate.
+        """
         python, snapshots = evidence.python_bytes_per_s, evidence.heap_growth
         if python is not None and snapshots is not None and snapshots.is_whole:
-            return max(python, 0.0) < 0.5 * rate.estimate
+            return -rate.estimate <= python < 0.5 * rate.estimate
         blocks = evidence.ledger.python_blocks
         flat = evidence.rungs >= MIN_RUNGS and not evidence.types
         return flat and blocks is not None and not blocks.keeps_growing

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perfkit.analysis.growth import gather
+from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
 from perfkit.rules.memory_growth import RULE, MemoryGrowth
@@ -205,3 +208,18 @@ def test_the_allocator_says_whether_it_is_used_or_kept(column: str, class_: str,
         for t in range(60)
     ]  # fmt: skip
     assert judged(slow_healthy(tmp_path / "p", ledger=rows, heap=[], usage=[])).class_ == class_
+
+
+@pytest.mark.parametrize(
+    ("python_bytes_per_s", "is_outside"),
+    [(0.0, True), (400.0, True), (600.0, False), (-13_000.0, False)],
+    ids=["steady", "grows-slowly", "accounts-for-it", "comes-and-goes-in-larger-amounts"],
+)
+def test_growth_is_native_only_where_objects_keep_stiller_than_it(
+    python_bytes_per_s: float, is_outside: bool, tmp_path: Path
+) -> None:
+    evidence = gather(slow_healthy(tmp_path / "p"), PID)
+    assert evidence.heap_growth is not None
+    objects = replace(evidence.heap_growth, bytes=int(python_bytes_per_s * evidence.between_s), is_whole=True)
+    rate = Slope(800.0, 1000.0, 1200.0, 1e-9, 60)
+    assert RULE._is_outside_of_python(replace(evidence, heap_growth=objects), rate) is is_outside
