@@ -222,4 +222,4 @@ def test_growth_is_native_only_where_objects_keep_stiller_than_it(
     assert evidence.heap_growth is not None
     objects = replace(evidence.heap_growth, bytes=int(python_bytes_per_s * evidence.between_s), is_whole=True)
     rate = Slope(800.0, 1000.0, 1200.0, 1e-9, 60)
-    assert RULE._is_outside_of_python(replace(evidence, heap_growth=objects), rate) is is_outside
+    assert bool(RULE._is_outside_of_python(replace(evidence, heap_growth=objects), rate)) == is_outside
