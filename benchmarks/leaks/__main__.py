@@ -25,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 def main() -> int:
     """Print the table, write the numbers; return 1 when a program could not be judged."""
     options = _options()
-    asked = () if options.objects is None else ("--objects", str(options.objects))
+    asked = [] if options.objects is None else ["--objects", str(options.objects)]
+    if options.mib_per_min is not None:
+        asked += ["--mib-per-min", str(options.mib_per_min)]
     runs = [
         Run(
             program,
@@ -33,7 +35,7 @@ def main() -> int:
             seed,
             interpreter(version),
             options.keep / _folder(program.name, shape, seed, version),
-            asked,
+            tuple(asked),
         )
         for program in programs(options.only)
         for shape in options.shapes
@@ -97,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="programs at a time")
     parser.add_argument("--shapes", nargs="+", default=["steady"], choices=("steady", "diurnal", "bursty"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--mib-per-min", type=float, help="speed of the leaks (each program's own: mostly 6)")
     parser.add_argument("--objects", type=int, help="size of the static heap (each program's own: mostly 200,000)")
     parser.add_argument("--interpreters", nargs="+", default=[""], metavar="VERSION", help="such as 3.10, or paths")
     parser.add_argument(

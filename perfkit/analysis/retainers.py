@@ -1,4 +1,4 @@
-"""The only place that says who keeps a group of objects alive, and what grew between two snapshots."""
+"""The only place that says who keeps a group of objects alive, and how a heap splits by who does."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from perfkit.analysis.heap_graph import HeapGraph, masked
+from perfkit.analysis.heap_graph import HeapGraph
+from perfkit.analysis.path_classes import classify_all, counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,6 @@ MIN_SHARE = 0.1
 """Holders of a smaller share of a group are not told."""
 MAX_COHORT = 10_000
 """Objects of a group that are looked at, evenly chosen (Eclipse MAT's max_paths)."""
-MAX_DEPTH = 40
-"""Steps after which paths are not told apart any more."""
 MAX_PATHS = 3000
 """Paths that are told in words; the others are small, and added up."""
 OTHER_PATHS = "(other paths)"
@@ -135,112 +134,22 @@ def newcomers(before: HeapGraph, after: HeapGraph, type_name: str) -> Ints:
     return now[~np.isin(after.object_id[now], then)]
 
 
-def growth(before: HeapGraph, after: HeapGraph, top: int = 20) -> "pd.DataFrame":
-    """Return the types that got more between two snapshots, and what keeps the new ones alive; most bytes first.
-
-    Columns: type, objects (more than before), bytes (what they take), held_bytes (what is held
-    by them that was not), retainer (a `Retainer` of the newcomers).
-    """
-    import pandas as pd
-
-    from perfkit.analysis.heap_graph import by_type
-
-    columns = ["objects", "size_bytes", "held_bytes"]
-    then, now = (by_type(graph).set_index("type")[columns] for graph in (before, after))
-    more = now.sub(then, fill_value=0).astype(np.int64)
-    more = more[more["objects"] > 0].sort_values(["size_bytes"], ascending=False, kind="stable").head(top)
-    rows = [
-        {
-            "type": str(name),
-            "objects": objects,
-            "bytes": size_bytes,
-            "held_bytes": held_bytes,
-            "retainer": retainer(after, newcomers(before, after, str(name))),
-        }
-        for name, (objects, size_bytes, held_bytes) in zip(more.index, more.to_numpy().tolist(), strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["type", "objects", "bytes", "held_bytes", "retainer"])
-
-
-def growing_containers(before: HeapGraph, after: HeapGraph, top: int = 20) -> "pd.DataFrame":
-    """Return the containers that are in both snapshots and got longer, by added items.
-
-    Columns: node (in `after`), object_id, type, items_before, items_after, retained_bytes, path (steps).
-    """
-    import pandas as pd
-
-    both, then, now = np.intersect1d(before.object_id, after.object_id, assume_unique=True, return_indices=True)
-    names = dict(zip(before.types, range(len(before.types)), strict=True))
-    same_type = np.array([names.get(name, -1) for name in after.types])[after.type_of[now]] == before.type_of[then]
-    added = after.items[now] - before.items[then]
-    grew = same_type & (before.items[then] >= 0) & (added > 0) & ~after.is_ours[now]
-    chosen = np.flatnonzero(grew)
-    chosen = chosen[np.argsort(-added[chosen], kind="stable")][:top]
-    rows = [
-        {
-            "node": int(now[each]),
-            "object_id": int(both[each]),
-            "type": after.type(int(now[each])),
-            "items_before": int(before.items[then[each]]),
-            "items_after": int(after.items[now[each]]),
-            "retained_bytes": int(after.retained_bytes[now[each]]),
-            "path": after.steps(int(now[each])),
-        }
-        for each in chosen
-    ]
-    columns = ["node", "object_id", "type", "items_before", "items_after", "retained_bytes", "path"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def by_path(graph: HeapGraph) -> "pd.DataFrame":
     """Return the heap split by masked path: every object once, so sizes add up and can be compared.
 
-    Objects whose shortest paths read the same are one row; a step that repeats, as in a linked
-    list, is one step. perfkit's own objects are left out.
+    Objects whose shortest paths read the same are one row; a structure that refers to its own kind, as a
+    linked list does, is one step. perfkit's own objects are left out.
 
     Columns: path (steps joined by " > "), objects, size_bytes; largest first.
     """
     import pandas as pd
 
-    n = len(graph)
-    classes: dict[tuple[int, int, int], int] = {}
-    group = [-1] * (n + 1)
-    masks = {label: masked(label) for label in graph.labels}
-    unique = {label: number for number, label in enumerate(dict.fromkeys(masks.values()))}
-    mask_of = np.array([unique[masks[label]] for label in graph.labels] + [-1])
-    labels, types, parents = mask_of[graph.edge_label].tolist(), graph.type_of.tolist(), graph.parent.tolist()
-    examples: list[int] = []
-    depths: list[int] = []
-    for node in graph.order.tolist():
-        parent = parents[node]
-        if parent < n and (
-            (labels[node] == labels[parent] and types[node] == types[parent]) or depths[group[parent]] > MAX_DEPTH
-        ):
-            group[node] = group[parent]
-            continue
-        # A root is a row of its own: they differ by name.
-        key = (group[parent], labels[node], types[node]) if parent < n else (-2, node, 0)
-        number = classes.setdefault(key, len(classes))
-        if number == len(examples):
-            examples.append(node)
-            depths.append(depths[group[parent]] + 1 if parent < n else 0)
-        group[node] = number
-    ours = graph.is_ours
-    numbers = np.array(group[:n])
-    counted = (numbers >= 0) & ~ours
-    rows = pd.DataFrame(
-        {
-            "group": np.arange(len(examples)),
-            "objects": np.bincount(numbers[counted], minlength=len(examples)),
-            "size_bytes": np.bincount(
-                numbers[counted], weights=graph.size_bytes[counted], minlength=len(examples)
-            ).astype(np.int64),
-        }
-    )
-    rows = rows[rows["objects"] > 0].sort_values(["size_bytes", "group"], ascending=[False, True])
-    told = rows["group"].to_numpy()[:MAX_PATHS]
-    paths = [" > ".join(graph.steps(examples[number])) for number in told]
-    rows["path"] = paths + [OTHER_PATHS] * (len(rows) - len(paths))
+    classes, [groups] = classify_all([graph])
+    objects, size_bytes = counts(classes, groups, graph)
+    rows = pd.DataFrame({"objects": objects, "size_bytes": size_bytes})
+    rows = rows[rows["objects"] > 0].sort_values("size_bytes", ascending=False, kind="stable")
+    told = [" > ".join(graph.steps(classes.example[number][1])) for number in rows.index[:MAX_PATHS]]
+    rows["path"] = told + [OTHER_PATHS] * (len(rows) - len(told))
     summed = rows.groupby("path", as_index=False)[["objects", "size_bytes"]].sum()
     return summed.sort_values(["size_bytes", "path"], ascending=[False, True], ignore_index=True)
 

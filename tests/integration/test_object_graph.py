@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.retainers import growing_containers, growth, retainer
+from perfkit.analysis.heap_growth import heap_growth
+from perfkit.analysis.retainers import newcomers, retainer
 from perfkit.attach.session import Session
 from perfkit.attach.target import children, inspect
 from perfkit.clock import Clock
@@ -113,14 +114,14 @@ def test_a_leak_that_began_before_the_attach_is_named(version: str, tmp_path: Pa
     ):
         ask(target, "leak 200")
     (before, after), _quality = graphs(tmp_path)
-    containers = growing_containers(before, after)
-    assert containers.iloc[0]["path"] == ["module __main__", "LEAK", "dict"]
-    assert containers.iloc[0]["items_after"] - containers.iloc[0]["items_before"] == 200
-    types = growth(before, after).set_index("type")
-    grown = types.loc["__main__.Node"]
-    assert grown["objects"] == 200
-    assert grown["retainer"].steps == ("module __main__", "LEAK", "dict value", "Node")
-    assert grown["retainer"].owner == "__main__.LEAK"
+    grown = heap_growth(before, after, least_bytes=1000)
+    [pile] = [pile for pile in grown.piles if pile.steps[0] == "module __main__"]
+    assert (pile.steps, pile.type) == (("module __main__", "LEAK"), "builtins.dict")
+    newest = newcomers(before, after, "__main__.Node")
+    assert len(newest) == 200
+    found = retainer(after, newest)
+    assert found is not None
+    assert (found.steps, found.owner) == (("module __main__", "LEAK", "dict value", "Node"), "__main__.LEAK")
 
 
 def test_a_copy_is_not_left_behind_when_the_recorder_goes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph, by_type, largest
-from perfkit.analysis.retainers import accumulation_point, by_path, growing_containers, growth, retainer, retainers
+from perfkit.analysis.retainers import accumulation_point, by_path, newcomers, retainer, retainers
 from perfkit.tables import HEAP_OBJECTS, HEAP_REFERENCES
 from tests.unit.analysis.drawings import DICT, heap, module, sessions
 
@@ -87,11 +87,12 @@ def test_a_group_with_two_holders_has_two_retainers() -> None:
 def test_the_newest_are_followed_rather_than_all() -> None:
     """A large static container of the same type does not draw the blame."""
     before, after = sessions(10, static=1000), sessions(60, static=1000)
-    [grown] = growth(before, after).to_dict("records")
-    assert (grown["type"], grown["objects"], grown["bytes"]) == ("app.Session", 50, 5000)
-    assert grown["retainer"].steps == ("module app", "SESSIONS", "dict value", "Session")
-    [container] = growing_containers(before, after).to_dict("records")
-    assert (container["items_before"], container["items_after"]) == (10, 60)
+    grown = newcomers(before, after, "app.Session")
+    assert len(grown) == 50
+    found = retainer(after, grown)
+    assert found is not None
+    assert found.steps == ("module app", "SESSIONS", "dict value", "Session")
+    assert (found.items, found.share, found.bytes) == (60, 1.0, 5000)
 
 
 def test_paths_and_types_split_the_heap_without_counting_twice() -> None:
