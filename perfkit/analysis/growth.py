@@ -350,6 +350,13 @@ def with_piles(
         names = [name for address in pile.holder_ids.tolist() for name in by_address.get(address, ())]
         for name in names:
             rest.pop(name, None)
+        shell = _private_to(grown.after, pile)
+        if shell is not None and (around := by_address.get(int(grown.after.object_id[shell]), [])):
+            # The list within a queue that is written in C is the queue's own affair, with places that are empty.
+            pile = replace(pile, type=grown.after.type(shell), steps=pile.steps[:-1], node=shell)  # noqa: PLW2901
+            names = around
+            for name in names:
+                rest.pop(name, None)
         series = _lengths([rows_of[name] for name in names])
         limit = _limit_of(rows_of, names)
         if series is None and len(pile.holders) > 1:
@@ -444,6 +451,14 @@ def _piled(
         )
     time, items = series
     return ContainerGrowth(**shared, **_course(time, items, load), p=mann_kendall(items, independent=True))
+
+
+def _private_to(graph: HeapGraph, pile: Pile) -> int | None:
+    """Return the object written in C that a pile is the inside of: no name leads from one to the other."""
+    parent = int(graph.parent[pile.node])
+    if len(pile.holders) > 1 or parent >= len(graph) or not pile.steps:
+        return None
+    return parent if graph.step(parent, pile.node) == pile.steps[-1] == "reference" else None
 
 
 def _around(graph: HeapGraph, node: int) -> int:

@@ -31,6 +31,8 @@ _MAX_TYPES = 2000
 _MAX_FOLLOWED = 300
 _MAX_VISITED = 300_000
 _SEARCH_NS = 1_500_000_000
+_AWAITS = 20
+"""Coroutines that wait for each other and are looked at, from a task inwards."""
 _SEARCHES = 4
 _RUNGS_PER_SEARCH = 5
 """A search for owners costs more than a census: one now and then, and one at the end."""
@@ -218,7 +220,7 @@ class Recorder:
                 module: dict[str, Any] = {"__name__": f"{_OWN} code", "__builtins__": __builtins__}
                 exec(compile(source, "<perfkit probe>", "exec"), module)  # noqa: S102
                 yield _PAUSE_S
-                look, steps = module["look"](wanted, budget_ns)
+                look, steps = module["look"](wanted, budget_ns, _places_of_variables())
                 yield from steps
                 row["code"], row["note"] = look.rows, look.note
         except Exception as error:  # noqa: BLE001 - the census itself must not be lost for it
@@ -679,13 +681,44 @@ def _frames() -> Iterator[tuple[str, Any]]:
             code = each.f_code
             # At module level the locals are the module's namespace, which is a root already.
             if code.co_flags & 1:
-                values = each.f_locals
-                copy = dict(values)
-                if type(values) is dict:
-                    # Up to 3.12 the frame keeps this snapshot, and with it the values, until it returns.
-                    values.clear()
-                yield f"frame {each.f_globals.get('__name__', '?')}.{code.co_name}", copy
+                yield f"frame {each.f_globals.get('__name__', '?')}.{code.co_name}", _variables(each)
             each = each.f_back
+
+
+def _variables(frame: Any) -> dict[str, Any]:
+    """Return a copy of the local variables of a function that is being run, or suspended.
+
+    Up to 3.12 the frame keeps the snapshot that it makes for whoever asks, and with it the values, until
+    it returns; so that is emptied again, unless the target has it in its own hands, from `locals()`.
+    """
+    values = frame.f_locals
+    copy = dict(values)
+    # Held by the frame, by us, and by the call that counts.
+    if type(values) is dict and frame.f_code.co_flags & 1 and sys.getrefcount(values) <= 3:
+        values.clear()
+    return copy
+
+
+def _places_of_variables() -> dict[int, list[tuple[int, str]]]:
+    """Return `{id of an object: [(id of code, name), ...]}`: which running or suspended functions call it what."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    frames: list[Any] = []
+    for thread, frame in list(sys._current_frames().items()):
+        each: Any = frame if thread != get_ident() else None
+        while each is not None:
+            frames.append(each)
+            each = each.f_back
+    for _label, task in _tasks():
+        waiting = task
+        for _step in range(_AWAITS):
+            if (each := getattr(waiting, "cr_frame", None)) is not None:
+                frames.append(each)
+            waiting = getattr(waiting, "cr_await", None)
+    for each in frames:
+        if each.f_code.co_flags & 1:
+            for name, value in _variables(each).items():
+                found.setdefault(id(value), []).append((id(each.f_code), name))
+    return found
 
 
 def _tasks() -> Iterator[tuple[str, Any]]:
@@ -777,11 +810,7 @@ def _local_variable(holder: Any, held: Any) -> str:
     )
     if frame is None:
         return "local"
-    values = frame.f_locals
-    name = next((name for name, value in values.items() if value is held), "local")
-    if type(values) is dict and frame.f_code.co_flags & 1:
-        values.clear()  # a snapshot that the frame would keep, see `_frames`
-    return name
+    return next((name for name, value in _variables(frame).items() if value is held), "local")
 
 
 def _slot(holder: Any, held: Any) -> str | None:

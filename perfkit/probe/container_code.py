@@ -78,8 +78,9 @@ class Look:
     After `run` is through: `rows`, and `note`, what was left out.
     """
 
-    def __init__(self, budget_ns: int) -> None:
+    def __init__(self, budget_ns: int, variables: dict[int, list[tuple[int, str]]]) -> None:
         self._budget_ns = budget_ns
+        self._named_by = variables
         self._functions: list[Function] = []
         self._index: dict[str, list[Function]] = {}
         self._variables: dict[str, list[Function]] = {}
@@ -93,6 +94,8 @@ class Look:
         yield from self._list_functions()
         readings = [(Reading(each, self), self._outside(each)) for each in wanted]
         named = [reading.wanted for pair in readings for reading in pair if reading is not None]
+        for each in named:
+            each.locals.update(self._named_by.get(id(each.named), ()) if each.is_named else ())
         for _step in chain(self._list_inner(), self._note_methods(named), note_aliases(named), self._steps(readings)):
             now_ns = time.thread_time_ns()
             if now_ns - began_ns > self._budget_ns:
@@ -109,6 +112,7 @@ class Look:
         self._index.clear()
         self._variables.clear()
         self._by_code.clear()
+        self._named_by.clear()
 
     def _outside(self, wanted: Wanted) -> Reading | None:
         """Return a reading of what has the container as an attribute, where that is of the standard library."""
@@ -603,7 +607,15 @@ class Sentence:
         return max(found, default=None)
 
 
-def look(wanted: list[tuple[str, list[tuple[str, Any]]]], budget_ns: int) -> tuple[Look, Any]:
-    """Return a look at `(identity, path)` of containers, and the steps that take it."""
-    seeing = Look(budget_ns)
+def look(
+    wanted: list[tuple[str, list[tuple[str, Any]]]], budget_ns: int, variables: dict[int, list[tuple[int, str]]]
+) -> tuple[Look, Any]:
+    """Return a look at `(identity, path)` of containers, and the steps that take it.
+
+    Args:
+        wanted: the containers.
+        budget_ns: CPU time that it may take.
+        variables: (id of the code, name) of each local variable of functions at work, by the id of its value.
+    """
+    seeing = Look(budget_ns, variables)
     return seeing, seeing.run([Wanted(identity, path) for identity, path in wanted])

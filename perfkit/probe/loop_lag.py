@@ -209,8 +209,9 @@ def _loops_of_frames() -> list[Any]:
             if frame.f_code.co_name == "run_forever" and frame.f_code.co_varnames[:1] == ("self",):
                 values = frame.f_locals
                 loop = values.get("self")
-                if type(values) is dict:
-                    # Up to 3.12 the frame keeps this snapshot, and with it the values, until it returns.
+                # Up to 3.12 the frame keeps this snapshot, and with it the values, until it returns; it may be
+                # the target's own, from `locals()`. Held by the frame, by us, and by the call that counts.
+                if type(values) is dict and sys.getrefcount(values) <= 3:
                     values.clear()
                 if type(loop) in kinds:
                     found[id(loop)] = loop

@@ -895,8 +895,8 @@ class Walk:
         """Return labels of the local variables of a frame."""
         values = frame.f_locals
         found = dict(zip(map(id, values.values()), map(self._variables.__getitem__, values)))  # noqa: B905
-        if type(values) is dict and frame.f_code.co_flags & 1 and not self._in_copy:
-            values.clear()  # up to 3.12 the frame keeps this snapshot, and with it the values
+        if frame.f_code.co_flags & 1:
+            self._let_go(values)
         return found
 
     # --- what is found on the way ---
@@ -990,9 +990,17 @@ class Walk:
             return [frame.f_globals]
         values = frame.f_locals
         found = list(values.values())
-        if type(values) is dict and not self._in_copy:
-            values.clear()
+        self._let_go(values)
         return found
+
+    def _let_go(self, values: Any) -> None:
+        """Empty the snapshot of a frame's variables: up to 3.12 the frame keeps it, and with it the values.
+
+        Not in a copy of the process, and not where the target has it in its own hands, from `locals()`: it is
+        held by the frame, by who calls this, as an argument here, and by the call that counts.
+        """
+        if type(values) is dict and not self._in_copy and sys.getrefcount(values) <= 4:
+            values.clear()
 
     def names(self) -> None:
         """Write the names of functions and classes."""

@@ -13,7 +13,7 @@ from perfkit.clock import Clock
 from perfkit.collectors import Raw, Recording
 from perfkit.collectors.object_census import COLLECTOR
 from perfkit.symbols import Symbols
-from tests.attach_targets import Running, every_version, interpreter, running, same_version
+from tests.attach_targets import Running, eventually, every_version, interpreter, running, same_version
 
 pytestmark = pytest.mark.attach
 
@@ -186,3 +186,23 @@ def test_a_rung_that_was_cut_off_does_not_cost_the_others(tmp_path: Path) -> Non
     (tmp_path / "end.json").unlink()
     tables = COLLECTOR.decode(Raw(tmp_path, 1, Clock.start(), Symbols(), 2_000_000_000))
     assert tables["object_census"]["rung"].to_pylist()[-1] == text.count("\n") - 2
+
+
+@every_version
+def test_what_a_function_keeps_of_its_own_locals_stays_as_it_is(version: str, tmp_path: Path) -> None:
+    """Up to 3.12 who asks a frame for its variables gets the very dict that `locals()` gave the function."""
+    with running("own_locals.py", python=interpreter(version)) as target:
+        census(target, tmp_path, owners=20, max_share=0.5, every_s=0.2)
+        with Session.open(target.target) as session:
+            session.start("object_graph")
+            session.call("object_graph", take=0, file=str(tmp_path / "graph.bin"), fork=False, max_seconds=30)
+            assert eventually(lambda: not session.call("object_graph")["busy"], 30)
+        process = target.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("look\n")
+        process.stdin.flush()
+        words = process.stdout.readline().split(maxsplit=2)
+    assert int(words[0]) >= 5
+    assert int(words[1]) >= 1
+    assert words[2].strip() == "['begun', 'done', 'request']"
