@@ -34,6 +34,8 @@ _SIGMAS = 6.0
 """Standard deviations by which a number must have grown between two moments: there are many classes to choose from."""
 MIN_SNAPSHOT_S = 5.0
 """Snapshots closer to each other than this show requests in flight rather than growth."""
+_INSIDE_OF_C = ("reference", "cache")
+"""Steps from an object that is written in C to what it has inside: no name leads there."""
 _ARTIFACTS = re.compile(r"^(module )?(perfkit\.probe|perfkit_|_?memray|__perfkit)")
 """Types and owners that the measurement itself brings along."""
 
@@ -350,10 +352,11 @@ def with_piles(
         names = [name for address in pile.holder_ids.tolist() for name in by_address.get(address, ())]
         for name in names:
             rest.pop(name, None)
-        shell = _private_to(grown.after, pile)
-        if shell is not None and (around := by_address.get(int(grown.after.object_id[shell]), [])):
-            # The list within a queue that is written in C is the queue's own affair, with places that are empty.
-            pile = replace(pile, type=grown.after.type(shell), steps=pile.steps[:-1], node=shell)  # noqa: PLW2901
+        shell, step = _shell(grown.after, pile)
+        if around := by_address.get(shell, []):
+            if step == "reference":
+                # The list within a queue that is written in C is the queue's own affair, with places that are empty.
+                pile = replace(pile, type=str(rows_of[around[0]]["type"].iloc[-1]), steps=pile.steps[:-1])  # noqa: PLW2901
             names = around
             for name in names:
                 rest.pop(name, None)
@@ -453,12 +456,13 @@ def _piled(
     return ContainerGrowth(**shared, **_course(time, items, load), p=mann_kendall(items, independent=True))
 
 
-def _private_to(graph: HeapGraph, pile: Pile) -> int | None:
-    """Return the object written in C that a pile is the inside of: no name leads from one to the other."""
+def _shell(graph: HeapGraph, pile: Pile) -> tuple[int, str]:
+    """Return (address, step) of the object written in C that a pile is the inside of, such as a queue; 0: of none."""
     parent = int(graph.parent[pile.node])
     if len(pile.holders) > 1 or parent >= len(graph) or not pile.steps:
-        return None
-    return parent if graph.step(parent, pile.node) == pile.steps[-1] == "reference" else None
+        return 0, ""
+    step = graph.step(parent, pile.node)
+    return (int(graph.object_id[parent]), step) if step == pile.steps[-1] and step in _INSIDE_OF_C else (0, "")
 
 
 def _around(graph: HeapGraph, node: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.path_classes import PathClasses, classify_all, counts, totals
+from perfkit.analysis.path_classes import PathClasses, classify_all, counts
 from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
@@ -95,19 +95,21 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     """
     classes, (groups_before, groups_after) = classify_all((before, after))
     stayed_before, stayed_after = _stayed(before, after)
-    is_gone, is_new = np.ones(len(before), bool), np.ones(len(after), bool)
-    is_gone[stayed_before] = is_new[stayed_after] = False
-    # What is there in both and only reached in another way did not come or go.
-    objects_gone, bytes_gone = counts(classes, groups_before, before, is_gone)
-    objects_new, bytes_new = counts(classes, groups_after, after, is_new)
-    larger = np.zeros(len(after), np.int64)
-    larger[stayed_after] = after.size_bytes[stayed_after] - before.size_bytes[stayed_before]
-    objects_after, _bytes = counts(classes, groups_after, after)
-    bytes_more = bytes_new - bytes_gone + totals(classes, groups_after, after, larger)
+    is_new = np.ones(len(after), bool)
+    is_new[stayed_after] = False
+    objects_before, bytes_before = counts(classes, groups_before, before)
+    objects_after, bytes_after = counts(classes, groups_after, after)
+    more, bytes_more = _without_moves(
+        objects_after - objects_before,
+        bytes_after - bytes_before,
+        groups_before[stayed_before],
+        groups_after[stayed_after],
+        after.size_bytes[stayed_after],
+    )
     growth = _Growth(
         classes=classes,
-        objects=objects_new - objects_gone,
-        objects_before=objects_after - objects_new + objects_gone,
+        objects=more,
+        objects_before=objects_after - more,
         bytes=bytes_more,
         behind=classes.sums(bytes_more),
         below=classes.children(),
@@ -136,11 +138,43 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     )
 
 
+def _without_moves(objects: Ints, sizes: Ints, then: Ints, now: Ints, size_bytes: Ints) -> tuple[Ints, Ints]:
+    """Return what classes grew by, in objects and bytes, without what another class lost to them.
+
+    Which of several ways to an object is the shortest changes, and then it is in another class. But an address is
+    also given to the next object of the kind, which then seems to have moved. So only as many objects count as moved
+    as the one class has fewer and the other more: where others have come to the first, these are what is new.
+
+    Args:
+        objects: by how many objects each class has more than before.
+        sizes: by how many bytes.
+        then: class of each of m objects with an address and type that are in both snapshots, in the earlier one.
+        now: its class in the later one.
+        size_bytes: its size.
+    """
+    objects, sizes = objects.copy(), sizes.copy()
+    moved = (then != now) & (then >= 0) & (now >= 0)
+    pairs, group, number = np.unique(
+        np.column_stack([then[moved], now[moved]]), axis=0, return_inverse=True, return_counts=True
+    )
+    weight = np.bincount(group.ravel(), weights=size_bytes[moved], minlength=len(pairs))
+    for each in np.argsort(-number, kind="stable").tolist():
+        loser, winner = pairs[each].tolist()
+        count = min(int(number[each]), -int(objects[loser]), int(objects[winner]))
+        if count > 0:
+            size = round(weight[each] * count / number[each])
+            objects[loser] += count
+            objects[winner] -= count
+            sizes[loser] += size
+            sizes[winner] -= size
+    return objects, sizes
+
+
 def _stayed(before: HeapGraph, after: HeapGraph) -> tuple[Ints, Ints]:
     """Return the objects that are in both snapshots, by their places in the earlier and in the later one.
 
     They have the same address and type; of an object that took the place of another of its kind
-    this cannot be told, and makes no difference.
+    this cannot be told.
     """
     _ids, then, now = np.intersect1d(before.object_id, after.object_id, assume_unique=True, return_indices=True)
     number = {name: index for index, name in enumerate(before.types)}

@@ -44,6 +44,8 @@ from perfkit.probe.code_objects import (
     mro,
     names_in,
     plain,
+    static,
+    type_name_of,
 )
 
 TYPE_CHECKING = False
@@ -105,6 +107,7 @@ class Look:
                 yield _PAUSE_S
                 slice_ns = time.thread_time_ns()
         for reading, outside in readings:
+            reading.note_cached_function()
             rows, calls = reading.rows(), outside.calls() if outside is not None else []
             # Who calls `put` says more than the line within it.
             self.rows += [*calls, *(row for row in rows if not calls or row["role"] != "inserts")]
@@ -323,6 +326,16 @@ class Reading:
             rows = [row for row in rows if row["same_class"]]
         rows.sort(key=lambda row: (not row["same_class"], row["file"], row["line"]))
         return [{"id": self._wanted.identity, **row} for row in rows[:_MAX_ROWS]]
+
+    def note_cached_function(self) -> None:
+        """Note the function whose results the container keeps, where it is the cache of one."""
+        cached = self.wanted.container
+        if type_name_of(cached) == "functools._lru_cache_wrapper":
+            function = static(cached, "__wrapped__")
+            if type(function) is FunctionType:
+                code = function.__code__
+                called = Function(code, function.__globals__, function.__qualname__, function, None)
+                self.add("inserts", called, Effect("call", 0, code.co_firstlineno, None), True)
 
     def inserting_methods(self) -> frozenset[str]:
         """Return the methods of the owner's class that put something into the container, or call one that does."""

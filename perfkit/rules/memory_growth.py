@@ -31,6 +31,8 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_MINOR_RATIO, _MOST_RATIO = 0.1, 1.5
+"""Parts of what piles up that a line must leave at least, and may leave at most, to be taken for what makes it."""
 _SIZE_RATIO = 0.06
 """By how much sizes of objects may be off: they leave out what the allocator adds to each."""
 _UNSURE_RATIO = 0.2
@@ -513,15 +515,26 @@ def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
     before the recording, is not seen to be allocated.
     """
 
-    def key(each: SiteGrowth) -> tuple[bool, bool, float]:
-        return each.site.file is None, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
+    def key(each: SiteGrowth) -> tuple[bool, bool, bool, float]:
+        # What is known to pile up was not allocated where a tenth of it was, however much of that survives.
+        is_minor = each.bytes_per_s.estimate < _MINOR_RATIO * (held.bytes_per_s or 0.0)
+        return each.site.file is None, is_minor, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
 
     # One line may allocate for others, too, so that it does not keep growing by itself.
-    mine = [each for each in evidence.sites if 1 <= leaves_per_item(each, held) <= _MAX_LEAVES]
+    mine = [each for each in evidence.sites if _may_fill(each, held)]
     if mine and (held.pile is not None or held.every_rung):
         return sorted(mine, key=key)
     growing = [each for each in evidence.sites if each.keeps_growing]
     return sorted(growing, key=lambda each: (leaves_per_item(each, held) < 1, *key(each)))
+
+
+def _may_fill(site: SiteGrowth, held: ContainerGrowth) -> bool:
+    """Whether a site leaves about as much behind as piles up in a holder: in survivors per item, else in bytes."""
+    leaves = leaves_per_item(site, held)
+    known = held.bytes_per_s if held.pile is not None else None
+    return 1 <= leaves <= _MAX_LEAVES or (
+        leaves > _MAX_LEAVES and known is not None and site.bytes_per_s.estimate <= _MOST_RATIO * known
+    )
 
 
 def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:

@@ -5,6 +5,7 @@ ever run: what counts is what the code would do.
 """
 
 import asyncio
+import functools
 import bisect
 import heapq
 import asyncio
@@ -679,6 +680,15 @@ def consume():
 
 
 case("queue", JOBS.queue, 300, inserts=["produce"], evicts=["Queue._get"], bounds=["Queue.put"])
+
+
+class Rates:
+    @functools.lru_cache(maxsize=None)
+    def of_day(self, day):
+        return day
+
+
+case("results of a function", Rates.of_day, inserts=["Rates.of_day"])
 
 
 class Pipeline:
