@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import perfkit
 from benchmarks.leaks.corpus import LEAK_CLASSES, Line, Program
 from benchmarks.leaks.running import PEERS, Run
@@ -96,22 +98,25 @@ def candidates(finding: Mapping[str, Any]) -> list[list[str]]:
 
 
 def true_slope(run: Run, finding: Mapping[str, Any]) -> float | None:
-    """Return how fast it leaked in the window that the finding speaks of; None when nobody counted.
+    """Return how fast it leaked in the window that the finding's rate is of; None when nobody counted.
 
-    In bytes (or units) per second, by the first and the last reading in the window: all of the
-    recording where the finding names no window.
+    In bytes (or units) per second, between the readings around its ends: all of the recording where the
+    finding names no window.
     """
     manifest = json.loads((run.profile / "manifest.json").read_text("utf-8"))
-    evidence = finding["evidence"]
-    first = manifest["started_monotonic_ns"] + int(evidence.get("since_s", 0) * 1e9)
-    last = first + int(evidence.get("window_s", 0) * 1e9 or manifest["duration_ns"])
+    evidence, began_ns = finding["evidence"], manifest["started_monotonic_ns"]
+    since_s = evidence.get("since_s", 0.0)
+    window_s = evidence.get("rate_window_s") or [since_s, since_s + evidence.get("window_s", 0.0)]
+    if window_s[1] <= window_s[0]:
+        window_s = [0.0, manifest["duration_ns"] / 1e9]
     rows = [json.loads(line) for line in run.truth.read_text("utf-8").splitlines() if line.endswith("}")]
-    rows = [row for row in rows if first <= row["monotonic_ns"] <= last]
     if len(rows) < 2:
         return None
-    seconds = (rows[-1]["monotonic_ns"] - rows[0]["monotonic_ns"]) / 1e9
-    what = "units" if run.program.counted else "size_bytes"
-    return float((rows[-1][what] - rows[0][what]) / seconds)
+    at_ns = np.array([row["monotonic_ns"] for row in rows], np.float64)
+    leaked = np.array([row["units" if run.program.counted else "size_bytes"] for row in rows], np.float64)
+    ends_ns = np.clip(began_ns + np.array(window_s) * 1e9, at_ns[0], at_ns[-1])
+    grown, length_ns = np.diff(np.interp(ends_ns, at_ns, leaked)), np.diff(ends_ns)
+    return float(grown[0] / length_ns[0] * 1e9) if length_ns[0] > 0 else None
 
 
 def _holds(program: Program, path: Iterable[str] | None) -> bool:

@@ -150,11 +150,17 @@ class Evidence:
     descriptors: Growth | None
     limit: Limit | None
     heap_growth: HeapGrowth | None = None
-    between_s: float = 0.0
+    snapshots_s: tuple[float, float] | None = None
+    """When the two snapshots of the heap were taken."""
     threads_added: "Added | None" = None
     descriptors_added: "Added | None" = None
     collector_rests: bool = False
     """Whether the garbage collector is switched off, or did not run by itself while it was recorded."""
+
+    @property
+    def between_s(self) -> float:
+        """Return the time between the two snapshots, in seconds; 0 without them."""
+        return self.snapshots_s[1] - self.snapshots_s[0] if self.snapshots_s is not None else 0.0
 
     @property
     def python_bytes_per_s(self) -> float | None:
@@ -185,7 +191,8 @@ def gather(profile: Profile, pid: int) -> Evidence:
     parts = ledger(profile, pid, since_s)
     sites = tuple(growing_sites(heap)) if heap is not None else ()
     snapshots = between(profile, pid)
-    grown, between_s = (snapshots[0], snapshots[2] - snapshots[1]) if snapshots else (None, 0.0)
+    grown, taken_s = (snapshots[0], snapshots[1:]) if snapshots else (None, None)
+    between_s = taken_s[1] - taken_s[0] if taken_s else 0.0
     if between_s < MIN_SNAPSHOT_S:
         grown = None
     containers = growing_containers(sizes, load)
@@ -207,7 +214,7 @@ def gather(profile: Profile, pid: int) -> Evidence:
         descriptors=growth(stats, "descriptors"),
         limit=memory_limit(profile, pid),
         heap_growth=grown,
-        between_s=between_s,
+        snapshots_s=taken_s,
         threads_added=_threads_added(profile, pid),
         descriptors_added=_descriptors_added(profile, pid),
         collector_rests=_collector_rests(profile, pid),

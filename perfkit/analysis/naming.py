@@ -65,7 +65,7 @@ def numbers(evidence: Evidence) -> dict[str, Any]:
         "rungs": evidence.rungs,
         "readings": evidence.readings,
         "moments": evidence.moments,
-        "between_snapshots_s": round(evidence.between_s, 3),
+        "snapshots_s": None if evidence.snapshots_s is None else [round(at_s, 3) for at_s in evidence.snapshots_s],
         "python_bytes_per_s": None if evidence.python_bytes_per_s is None else round(evidence.python_bytes_per_s, 1),
         "ledger": evidence.ledger.summary(),
         "limit": None if limit is None else {"bytes": limit.limit_bytes, "of": limit.source},

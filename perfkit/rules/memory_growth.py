@@ -89,7 +89,8 @@ class MemoryGrowth:
         else:
             finding = self._counted(evidence) or self._of_holders(evidence)
         gate = self.gate_bytes_per_s(evidence)
-        return replace(finding, limit=finding.limit or gate, evidence=numbers(evidence) | dict(finding.evidence))
+        found = numbers(evidence) | {"rate_window_s": _rate_window_s(evidence, finding)}
+        return replace(finding, limit=finding.limit or gate, evidence=found | dict(finding.evidence))
 
     def gate_bytes_per_s(self, evidence: Evidence) -> float:
         """Return the growth from which on it matters, in bytes per second."""
@@ -571,6 +572,17 @@ def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrow
     each = (kind.bytes_per_s or 0.0) / kind.objects_per_s.estimate
     low, estimate, high = (each * value for value in held.items_per_s.interval)
     return Slope(low, estimate, high, held.p, held.rungs)
+
+
+def _rate_window_s(evidence: Evidence, finding: Finding) -> list[float] | None:
+    """Return from when until when memory grew at the rate of a finding, in seconds; None without a rate."""
+    if finding.rate_bytes_per_s is None:
+        return None
+    estimate = finding.rate_bytes_per_s[1]
+    by_snapshots = any(each.pile is not None and each.bytes_per_s == estimate for each in evidence.containers)
+    if by_snapshots and evidence.snapshots_s is not None:
+        return [round(at_s, 3) for at_s in evidence.snapshots_s]
+    return [round(evidence.since_s, 3), round(evidence.since_s + evidence.window_s, 3)]
 
 
 def _spread(held: ContainerGrowth, traced: Slope | None) -> Slope:
