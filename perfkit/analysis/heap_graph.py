@@ -227,6 +227,11 @@ class HeapGraph:
         kept_before = np.r_[0, np.cumsum(kept)]
         roots = np.flatnonzero(start >= 0)
         distance = np.array([_DISTANCE[word] for word in ROOTS])[start[roots]]
+        # By name: which of two functions at work a path begins at must not change from snapshot to snapshot.
+        place = {name: number for number, name in enumerate(sorted(self.names))}
+        rank = np.array([place[name] for name in self.names] + [-1])[self.name_of[roots]]
+        by_name = np.lexsort((rank, start[roots]))
+        roots, distance = roots[by_name], distance[by_name]
         hanging = [roots[distance == step] for step in range(1, depth + 1)]
         rows = [np.r_[n + step, each] if step < depth else each for step, each in enumerate(hanging, 1)]
         targets = np.concatenate([self.targets[kept], *rows]).astype(np.int32)

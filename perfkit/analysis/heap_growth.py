@@ -99,20 +99,18 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     is_new[stayed_after] = False
     objects_before, bytes_before = counts(classes, groups_before, before)
     objects_after, bytes_after = counts(classes, groups_after, after)
-    more, bytes_more = _without_moves(
-        objects_after - objects_before,
-        bytes_after - bytes_before,
-        groups_before[stayed_before],
-        groups_after[stayed_after],
-        after.size_bytes[stayed_after],
-    )
+    more, bytes_more = objects_after - objects_before, bytes_after - bytes_before
+    then, now = groups_before[stayed_before], groups_after[stayed_after]
+    below = classes.children()
+    _join_renamed(classes, below, objects_before, objects_after, (then, now), (more, bytes_more))
+    _take_back_moves(then, now, after.size_bytes[stayed_after], (more, bytes_more))
     growth = _Growth(
         classes=classes,
         objects=more,
         objects_before=objects_after - more,
         bytes=bytes_more,
         behind=classes.sums(bytes_more),
-        below=classes.children(),
+        below=below,
     )
     roots = [number for number, parent in enumerate(classes.parent) if parent < 0]
     roots = [each for each in roots if not classes.label[each].startswith("perfkit")]
@@ -138,36 +136,76 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     )
 
 
-def _without_moves(objects: Ints, sizes: Ints, then: Ints, now: Ints, size_bytes: Ints) -> tuple[Ints, Ints]:
-    """Return what classes grew by, in objects and bytes, without what another class lost to them.
+def _moves(then: Ints, now: Ints, values: Ints) -> list[tuple[int, int, int, float]]:
+    """Return (class before, class after, objects, sum of their values) of what seems to have changed its class."""
+    moved = (then != now) & (then >= 0) & (now >= 0)
+    pairs, group, number = np.unique(
+        np.column_stack([then[moved], now[moved]]), axis=0, return_inverse=True, return_counts=True
+    )
+    sums = np.bincount(group.ravel(), weights=values[moved], minlength=len(pairs))
+    order = np.argsort(-number, kind="stable").tolist()
+    return [(*pairs[each].tolist(), int(number[each]), float(sums[each])) for each in order]
+
+
+def _join_renamed(
+    classes: PathClasses,
+    below: list[list[int]],
+    objects_before: Ints,
+    objects_after: Ints,
+    stayed: tuple[Ints, Ints],
+    growth: tuple[Ints, Ints],
+) -> None:
+    """Let a class that has become another go on there, with all that is behind it.
+
+    Which of two functions at work leads to a queue, say, differs from moment to moment; and what was in it before may
+    have gone from it since.
+
+    Args:
+        classes: m classes.
+        below: the classes below each.
+        objects_before: objects of each class in the earlier snapshot.
+        objects_after: objects of each class in the later one.
+        stayed: class of each object that is in both, then and now.
+        growth: by how many objects and bytes each class grew; changed in place.
+    """
+    for loser, winner, number, _bytes in sorted(_moves(*stayed, np.ones(len(stayed[0]), np.int64))):
+        if number < objects_before[loser] or objects_after[loser] or not growth[0][loser]:
+            continue  # not all of it, or done with what it hangs below
+        waiting = [(loser, winner)]
+        while waiting:
+            old, new = waiting.pop()
+            if objects_after[old]:
+                continue
+            for each in growth:
+                each[new] += each[old]
+                each[old] = 0
+            names = {(classes.label[each], classes.type[each]): each for each in below[new]}
+            pairs = ((each, names.get((classes.label[each], classes.type[each]))) for each in below[old])
+            waiting += [(each, other) for each, other in pairs if other is not None and other != each]
+
+
+def _take_back_moves(then: Ints, now: Ints, size_bytes: Ints, growth: tuple[Ints, Ints]) -> None:
+    """Take from what classes grew by what another class lost to them.
 
     Which of several ways to an object is the shortest changes, and then it is in another class. But an address is
     also given to the next object of the kind, which then seems to have moved. So only as many objects count as moved
     as the one class has fewer and the other more: where others have come to the first, these are what is new.
 
     Args:
-        objects: by how many objects each class has more than before.
-        sizes: by how many bytes.
         then: class of each of m objects with an address and type that are in both snapshots, in the earlier one.
         now: its class in the later one.
         size_bytes: its size.
+        growth: by how many objects and bytes each class grew; changed in place.
     """
-    objects, sizes = objects.copy(), sizes.copy()
-    moved = (then != now) & (then >= 0) & (now >= 0)
-    pairs, group, number = np.unique(
-        np.column_stack([then[moved], now[moved]]), axis=0, return_inverse=True, return_counts=True
-    )
-    weight = np.bincount(group.ravel(), weights=size_bytes[moved], minlength=len(pairs))
-    for each in np.argsort(-number, kind="stable").tolist():
-        loser, winner = pairs[each].tolist()
-        count = min(int(number[each]), -int(objects[loser]), int(objects[winner]))
+    objects, sizes = growth
+    for loser, winner, number, moved_bytes in _moves(then, now, size_bytes):
+        count = min(number, -int(objects[loser]), int(objects[winner]))
         if count > 0:
-            size = round(weight[each] * count / number[each])
+            size = round(moved_bytes * count / number)
             objects[loser] += count
             objects[winner] -= count
             sizes[loser] += size
             sizes[winner] -= size
-    return objects, sizes
 
 
 def _stayed(before: HeapGraph, after: HeapGraph) -> tuple[Ints, Ints]:

@@ -165,3 +165,47 @@ def test_a_dictionary_of_attributes_that_was_made_in_between_makes_nothing_new()
     pile = only_pile(store(30, has_dict=False), store(75, has_dict=True))
     assert pile.steps == ("module app", "STORE", ".by_id")
     assert (pile.items_before, pile.items_after, pile.objects) == (30, 75, 45)
+
+
+def ring_and_log(ring: range, log: list[int]) -> HeapGraph:
+    """Return module app > RING and module app > LOG, lists of events with these addresses."""
+    things: list[Row] = [module("app"), DICT, {"type": "builtins.list"}, {"type": "builtins.list", "items": len(log)}]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".RING"), (1, 3, ".LOG")]
+    for holder, addresses in ((2, ring), (3, log)):
+        for address in addresses:
+            things.append({"type": "app.Event", "size_bytes": 50, "object_id": address})
+            edges.append((holder, len(things) - 1))
+    # Objects are numbered in the order of their addresses.
+    order = sorted(range(len(things)), key=lambda each: int(things[each].get("object_id", each)))  # type: ignore[call-overload]
+    place = {old: new for new, old in enumerate(order)}
+    moved: list[Edge] = [(place[edge[0]], place[edge[1]], *edge[2:]) for edge in edges]  # type: ignore[misc]
+    return heap([{**things[old], "object_id": new} for new, old in enumerate(order)], moved)
+
+
+def test_addresses_that_are_used_again_hide_nothing() -> None:
+    """The ring's events have made room for those of the log, and it has as many others at other places."""
+    pile = only_pile(ring_and_log(range(100, 140), []), ring_and_log(range(200, 240), list(range(100, 140))))
+    assert pile.steps == ("module app", "LOG")
+    assert (pile.objects, pile.bytes) == (40, 2000)
+
+
+def test_what_only_moves_from_one_list_to_another_does_not_grow() -> None:
+    piles = grown(ring_and_log(range(100, 140), []), ring_and_log(range(0), list(range(100, 140)))).piles
+    assert piles == ()
+
+
+def queue_of(function: str, jobs: range) -> HeapGraph:
+    """Return a frame of a function > jobs > list > that many jobs, each with an address of its own."""
+    things: list[Row] = [{"type": "builtins.frame", "root": "frame", "name": function}, {"type": "_queue.SimpleQueue"}]
+    things += [{"type": "builtins.list", "items": len(jobs)}]
+    edges: list[Edge] = [(0, 1, "jobs"), (1, 2)]
+    for number in jobs:
+        things.append({"type": "app.Job", "size_bytes": 50, "object_id": 1000 + number})
+        edges.append((2, len(things) - 1))
+    return heap([{"object_id": number} | each for number, each in enumerate(things)], edges)
+
+
+def test_a_queue_is_the_same_whichever_function_leads_to_it() -> None:
+    """None of the jobs that were in it at first is still there."""
+    pile = only_pile(queue_of("app.work", range(20)), queue_of("app.main", range(50, 150)))
+    assert (pile.item_type, pile.items_before, pile.items_after, pile.objects) == ("app.Job", 20, 100, 80)
