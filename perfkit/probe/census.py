@@ -703,8 +703,10 @@ def _places_of_variables() -> dict[int, list[tuple[int, str]]]:
     """Return `{id of an object: [(id of code, name), ...]}`: which running or suspended functions call it what."""
     found: dict[int, list[tuple[int, str]]] = {}
     frames: list[Any] = []
-    for thread, frame in list(sys._current_frames().items()):
-        each: Any = frame if thread != get_ident() else None
+    threads = sys._current_frames()
+    threads.pop(get_ident(), None)  # a frame that holds itself, as ours would, is left to the collector
+    while threads:
+        each: Any = threads.popitem()[1]
         while each is not None:
             frames.append(each)
             each = each.f_back

@@ -36,12 +36,11 @@ async def _coroutine() -> None:
 
 def _codes() -> dict[int, Any]:
     """Return how to read the code of functions, frames and the like, by the id of their type: in C, never by name."""
-    frame = sys._getframe()
     waiting = _coroutine()
     waiting.close()
     pairs = (
         (type(_codes), "__code__"),
-        (type(frame), "f_code"),
+        (type(sys._getframe()), "f_code"),
         (type(number for number in range(0)), "gi_code"),
         (type(waiting), "cr_code"),
     )

@@ -425,13 +425,17 @@ def _is_any_running() -> bool:
     codes = {id(getattr(each, "__code__", None)) for each in gc.callbacks} - {id(None)}
     if not codes:
         return False
-    for frame in list(sys._current_frames().values()):
-        each: FrameType | None = frame
-        while each is not None:
-            if id(each.f_code) in codes:
-                return True
-            each = each.f_back
-    return False
+    frames = list(sys._current_frames().values())
+    try:
+        while frames:
+            each: FrameType | None = frames.pop()
+            while each is not None:
+                if id(each.f_code) in codes:
+                    return True
+                each = each.f_back
+        return False
+    finally:
+        frames.clear()  # ours is among them: a frame that holds itself is left to the collector
 
 
 def _wait_while(condition: Callable[[], bool], at_most_s: float = 1.0) -> None:

@@ -203,8 +203,9 @@ def _loops_of_frames() -> list[Any]:
     """Return the loops that are being run by methods written in Python."""
     kinds = _kinds()
     found: dict[int, Any] = {}
-    for thread_frame in list(sys._current_frames().values()):
-        frame: Any = thread_frame
+    frames = list(sys._current_frames().values())
+    while frames:  # none is left over: a frame that holds itself, as ours would, is left to the collector
+        frame: Any = frames.pop()
         while frame is not None:
             if frame.f_code.co_name == "run_forever" and frame.f_code.co_varnames[:1] == ("self",):
                 values = frame.f_locals

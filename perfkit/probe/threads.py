@@ -116,9 +116,13 @@ class Recorder:
         for ident in [ident for ident, frame in frames.items() if frame is here]:
             del frames[ident]
             known.pop(ident, None)
+        # A frame that holds itself is garbage for the collector, and with it all frames of the target that it holds.
+        del here
         step = max(1, -(-len(frames) // self._looked_at))
         places = {ident: self._stack(frame) for index, (ident, frame) in enumerate(frames.items()) if not index % step}
-        return places, [ident for ident in frames if ident not in known], step
+        unknown = [ident for ident in frames if ident not in known]
+        frames.clear()
+        return places, unknown, step
 
     def _stack(self, frame: FrameType | None) -> int | None:
         """Return the number of a stack, which is told once."""
