@@ -17,7 +17,7 @@ from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
 _SLICE_NS = 4_000_000
@@ -206,15 +206,13 @@ class Recorder:
             growing = sorted(
                 (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
             )
-            roots = list(chain.from_iterable(_roots())) if growing else []
-            for number in growing[:_MAX_LOOKED_AT]:
-                if path := _path(number, *self._ways[number], roots):
-                    if self._history[number][-1] <= self._first[number][1]:
-                        # What grows is in it.
-                        path += [("dict value", each) for each in _newest(path[-1][1])[:1] if type(each) in _INNER]
-                    wanted.append((self._identity(number), path))
-                yield _PAUSE_S
-            roots.clear()
+            paths = yield from self._paths_now(growing[:_MAX_LOOKED_AT])
+            while paths:
+                number, path = paths.pop(0)
+                if self._history[number][-1] <= self._first[number][1]:
+                    # What grows is in it.
+                    path += [("dict value", each) for each in _newest(path[-1][1])[:1] if type(each) in _INNER]
+                wanted.append((self._identity(number), path))
             if wanted:
                 row["looked_at"] = len(wanted)
                 module: dict[str, Any] = {"__name__": f"{_OWN} code", "__builtins__": __builtins__}
@@ -229,6 +227,26 @@ class Recorder:
             wanted.clear()
             self._is_looking = False
         self._probe.emit({**row, "cost_ns": time.thread_time_ns() - began_ns})
+
+    def _paths_now(self, numbers: list[int]) -> Generator[float, None, list[tuple[int, list[tuple[str, Any]]]]]:
+        """Return the ways to some containers, those that were known or, where these have ended, others."""
+        found, lost = [], set()
+        roots = list(chain.from_iterable(_roots())) if numbers else []
+        for number in numbers:
+            path = _path(number, *self._ways[number], roots)
+            if path is None:
+                # A function that led there has returned.
+                lost.add(number)
+            else:
+                found.append((number, path))
+            yield _PAUSE_S
+        roots.clear()
+        if lost:
+            search = Search(lost, lost, min(_SEARCH_NS, self._spare_ns()))
+            yield from search.run()
+            found += search.paths()
+            search.forget()
+        return found
 
     def _run(self) -> Iterator[float]:
         """Take one rung after the other."""
@@ -642,7 +660,7 @@ def _held(holder: Any, number: int) -> Any:
     referents = _referents(holder)
     # In 3.11 and 3.12 an instance has a dictionary of its own from when it is first asked for it, as `_label` does.
     attributes = [each for each in referents if type(each) is dict and type(holder) is not dict]
-    found = (each for each in (*referents, *(value for one in attributes for value in one.values())))
+    found = (each for each in (*referents, *(value for one in attributes for _name, value in _items(one))))
     return next((each for each in found if id(each) == number), None)
 
 
@@ -752,11 +770,21 @@ def _referents(holder: Any) -> list[Any]:
     return gc.get_referents(holder)
 
 
+def _items(of: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """Return the items of a dict; of a large one, the oldest and newest only.
+
+    In one go: a thread of the target may change it as soon as it gets the GIL.
+    """
+    if len(of) > _LARGE_ITEMS:
+        return [*islice(dict.items(of), 64), *islice(reversed(dict.items(of)), 64)]
+    return list(dict.items(of))
+
+
 def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
     """Return what a step of a path is called; nothing for steps that say nothing."""
     kind = type(holder)
     if isinstance(holder, dict):
-        key = next((key for key, value in dict.items(holder) if value is held), None)
+        key = next((key for key, value in _items(holder) if value is held), None)
         is_namespace = len(path) == 1 or not path[-1][0]
         if is_namespace and isinstance(key, str):
             return key if len(path) == 1 else f".{key}"
@@ -790,7 +818,7 @@ def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
         attributes = {}
     if attributes is held:
         return ""
-    key = next((key for key, value in attributes.items() if value is held), None)
+    key = next((key for key, value in _items(attributes) if value is held), None)
     if key is None:
         key = _slot(holder, held)
     return f".{key}" if key else f"<{type_name(type(held))}>"
@@ -818,7 +846,7 @@ def _local_variable(holder: Any, held: Any) -> str:
 def _slot(holder: Any, held: Any) -> str | None:
     """Return the slot of an instance that holds an object."""
     for base in type.__dict__["__mro__"].__get__(type(holder)):
-        for name, descriptor in base.__dict__.items():
+        for name, descriptor in list(base.__dict__.items()):
             if type(descriptor).__name__ == "member_descriptor":
                 try:
                     if descriptor.__get__(holder) is held:
@@ -885,7 +913,7 @@ def _limit_of(holder: Any) -> int | None:
         attributes = object.__getattribute__(holder, "__dict__")
     except (AttributeError, TypeError):
         return None
-    for name, value in attributes.items():
+    for name, value in _items(attributes):
         if (
             isinstance(name, str)
             and type(value) is int
