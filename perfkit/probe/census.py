@@ -770,11 +770,13 @@ def _referents(holder: Any) -> list[Any]:
     return gc.get_referents(holder)
 
 
-def _items(of: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    """Return the items of a dict; of a large one, the oldest and newest only.
+def _items(of: Any) -> list[tuple[Any, Any]]:
+    """Return the items of a dict, or of a class; of a large dict, the oldest and newest only.
 
     In one go: a thread of the target may change it as soon as it gets the GIL.
     """
+    if not isinstance(of, dict):
+        return list(of.items())
     if len(of) > _LARGE_ITEMS:
         return [*islice(dict.items(of), 64), *islice(reversed(dict.items(of)), 64)]
     return list(dict.items(of))
@@ -846,7 +848,7 @@ def _local_variable(holder: Any, held: Any) -> str:
 def _slot(holder: Any, held: Any) -> str | None:
     """Return the slot of an instance that holds an object."""
     for base in type.__dict__["__mro__"].__get__(type(holder)):
-        for name, descriptor in list(base.__dict__.items()):
+        for name, descriptor in _items(base.__dict__):
             if type(descriptor).__name__ == "member_descriptor":
                 try:
                     if descriptor.__get__(holder) is held:
