@@ -100,14 +100,15 @@ class PathClasses:
         above = parent
         # What belongs to its object, such as the `__dict__` of an instance, is no step of a structure.
         is_inside = label in self._inside
-        for _step in range(_CYCLE):
-            # A root continues nothing, and neither does what hangs directly below it.
-            if is_inside or above < 0 or self.parent[above] < 0:
-                break
-            if self._continues(above, label, kind) or self.depth[above] >= MAX_DEPTH:
-                self._numbers[key] = above
-                return above
+        chain: list[int] = []
+        # A root continues nothing, and neither does what hangs directly below it.
+        while not is_inside and len(chain) < 2 * _CYCLE and above >= 0 and self.parent[above] >= 0:
+            chain.append(above)
             above = self.parent[above]
+        for step, each in enumerate(chain[:_CYCLE]):
+            if self.depth[each] >= MAX_DEPTH or (self._continues(each, label, kind) and self._repeats(chain, step + 1)):
+                self._numbers[key] = each
+                return each
         number = self._numbers[key] = len(self)
         self.parent.append(parent)
         self.label.append(graph.root_name(node) if parent < 0 else masked(self._label(graph, node)))
@@ -121,6 +122,12 @@ class PathClasses:
     def _continues(self, above: int, label: int, kind: int) -> bool:
         """Whether a class is reached like another and of its type."""
         return self._texts.get(self.label[above]) == label and self._texts.get(self.type[above]) == kind
+
+    def _repeats(self, chain: list[int], length: int) -> bool:
+        """Whether the steps since the last one of its kind are those before that one, too."""
+        pairs = zip(chain[: length - 1], chain[length:], strict=False)
+        same = [(self.label[a], self.type[a]) == (self.label[b], self.type[b]) for a, b in pairs]
+        return all(same) and len(same) == length - 1
 
     @staticmethod
     def _label(graph: HeapGraph, node: int) -> str:

@@ -209,3 +209,18 @@ def test_a_queue_is_the_same_whichever_function_leads_to_it() -> None:
     """None of the jobs that were in it at first is still there."""
     pile = only_pile(queue_of("app.work", range(20)), queue_of("app.main", range(50, 150)))
     assert (pile.item_type, pile.items_before, pile.items_after, pile.objects) == ("app.Job", 20, 100, 80)
+
+
+def entries(count: int) -> HeapGraph:
+    """Return module app > STATE > dict > ['log'] > list > that many dicts."""
+    things: list[Row] = [module("app"), DICT, {"type": "app.State"}, DICT, {"type": "builtins.list", "items": count}]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".STATE"), (2, 3), (3, 4, "['log']")]
+    for _ in range(count):
+        things.append({"type": "builtins.dict", "size_bytes": 64})
+        edges.append((4, len(things) - 1))
+    return heap(things, edges)
+
+
+def test_a_dict_within_a_dict_is_no_structure_that_goes_on() -> None:
+    pile = only_pile(entries(5), entries(45))
+    assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "builtins.dict", 40)
