@@ -55,6 +55,8 @@ class Pile:
     bytes: int
     share: float
     newcomers: Ints
+    replaced_ratio: float = 0.0
+    """Part of `objects` that made no holder longer: they took the place of what several holders had in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     garbage = sum(int(growth.behind[each]) for each in roots if classes.label[each].startswith("garbage"))
     least = max(SHARE * sum(max(int(growth.behind[each]), 0) for each in roots), least_bytes)
     found = [place for root in roots if growth.behind[root] >= least for place in growth.places(root, least)]
-    piles = [_pile(growth, place, after, groups_after, is_new, total) for place in found]
+    piles = [_pile(growth, place, before, groups_before, after, groups_after, is_new, total) for place in found]
     return HeapGrowth(
         before=before,
         after=after,
@@ -273,7 +275,14 @@ class _Growth:
 
 
 def _pile(
-    growth: _Growth, place: _Place, after: HeapGraph, groups: Ints, is_new: NDArray[np.bool_], total: int
+    growth: _Growth,
+    place: _Place,
+    before: HeapGraph,
+    then: Ints,
+    after: HeapGraph,
+    groups: Ints,
+    is_new: NDArray[np.bool_],
+    total: int,
 ) -> Pile | None:
     """Return what is known of a place in the later snapshot; None when its holders are gone from it."""
     holders = np.flatnonzero((groups == place.holder) & ~after.is_ours)
@@ -307,13 +316,31 @@ def _pile(
     )
     if main is None:
         return pile
+    objects = int(growth.objects[main])
     return replace(
         pile,
         item_type=growth.classes.type[main],
+        replaced_ratio=_replaced(before, np.flatnonzero(then == place.holder), after, holders, objects),
         items_before=int(growth.objects_before[main]),
         items_after=int(growth.objects_before[main] + growth.objects[main]),
-        objects=int(growth.objects[main]),
+        objects=objects,
     )
+
+
+def _replaced(before: HeapGraph, then: Ints, after: HeapGraph, now: Ints, objects: int) -> float:
+    """Return which part of what holders have more of did not make them any longer: 0 to 1, and 0 where it is not known.
+
+    Args:
+        before: the earlier snapshot.
+        then: the holders in it.
+        after: the later snapshot.
+        now: the holders in it.
+        objects: how many more objects there are in them.
+    """
+    if not len(then) or objects <= 0 or (before.items[then] < 0).any() or (after.items[now] < 0).any():
+        return 0.0
+    longer = int(after.items[now].sum()) - int(before.items[then].sum())
+    return min(max(1.0 - longer / objects, 0.0), 1.0)
 
 
 @lru_cache(maxsize=2)

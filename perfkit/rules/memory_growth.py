@@ -31,6 +31,7 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_MOSTLY = 0.5
 _MINOR_RATIO, _MOST_RATIO = 0.1, 1.5
 """Parts of what piles up that a line must leave at least, and may leave at most, to be taken for what makes it."""
 _SIZE_RATIO = 0.06
@@ -64,8 +65,9 @@ class MemoryGrowth:
     horizon_s: float = 86_400.0
     """Growth counts when it takes `limit_share` of the memory limit within this time."""
     limit_share: float = 0.05
-    min_bytes_per_s: float = 65_536 / 60
-    """Growth above 64 KiB per minute counts whatever the limit is."""
+    min_bytes_per_s: float = 32_768 / 60
+    """Growth above 32 KiB per minute counts whatever the limit is: half of the slowest leak that is to be found
+    within 15 minutes, whose measured rate may be off."""
     noise_factor: float = 5.0
     """The whole rise against the median deviation of the readings: four standard errors of the slope of 20 readings."""
     tracer_bytes_per_s: float = 100_000.0
@@ -222,6 +224,17 @@ class MemoryGrowth:
                 f"{by}: the queue {name} gets longer, {held.first:,} to {held.last:,} items",
                 "More is put in than taken out: bound the queue, or make its consumer faster.",
                 confidence=0.8,
+                **shared,
+            )
+        if held.pile is not None and held.pile.replaced_ratio >= _MOSTLY:
+            return _finding(
+                evidence,
+                Verdict.UNDECIDED,
+                "filling",
+                f"{by}: what {name} holds is replaced by more; that ends when all of it has been",
+                f"Look at what is put into {name} instead of what was there at first.",
+                confidence=0.7,
+                needs=("a recording that is longer than it takes to replace everything in it",),
                 **shared,
             )
         if ends := limits_of(held):
@@ -515,11 +528,16 @@ def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
     Where there are none, all that keep growing: what the interpreter takes from a free list, or from
     before the recording, is not seen to be allocated.
     """
+    inserting = {(place.function.rpartition(".")[2], place.file) for place in held.places("inserts")}
+    calls = evidence.heap.calls if evidence.heap is not None else {}
 
-    def key(each: SiteGrowth) -> tuple[bool, bool, bool, float]:
+    def key(each: SiteGrowth) -> tuple[bool, bool, bool, bool, float]:
         # What is known to pile up was not allocated where a tenth of it was, however much of that survives.
         is_minor = each.bytes_per_s.estimate < _MINOR_RATIO * (held.bytes_per_s or 0.0)
-        return each.site.file is None, is_minor, each.p_leak < _SURVIVES, -each.bytes_per_s.estimate
+        # What is made on the way to where it is put in was made for that.
+        is_on_the_way = any(not inserting.isdisjoint(calls.get(stack, ())) for stack in each.stack_ids)
+        survives = each.p_leak >= _SURVIVES
+        return each.site.file is None, is_minor, not is_on_the_way, not survives, -each.bytes_per_s.estimate
 
     # One line may allocate for others, too, so that it does not keep growing by itself.
     mine = [each for each in evidence.sites if _may_fill(each, held)]

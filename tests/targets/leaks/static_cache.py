@@ -1,8 +1,10 @@
 r"""A service with a large dictionary whose entries are replaced all the time, and whose number stays.
 
+The first ones share one number, the others have twenty of their own: memory grows until all have been replaced.
+
 Truth:
 kind = "negative"
-classes = ["none"]
+classes = ["none", "filling"]
 """
 
 import dataclasses

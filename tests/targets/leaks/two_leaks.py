@@ -1,6 +1,6 @@
 r"""A service with two leaks at once: events in an instance's list, and three times slower, plans in a closure's dict.
 
-The faster one is the right answer; both are true.
+The faster one is the right answer; both are true. The books have the faster one only.
 
 Truth:
 classes = ["python_leak"]
@@ -42,8 +42,7 @@ def main():
 
     def leak(number):
         journal.add(number)
-        plan(f"select * from orders where id = {number}")
-        service.leaked(5400)
+        service.leaked(4000)
 
     for number in service.measured(5900):
         leak(-number)
@@ -52,6 +51,7 @@ def main():
         service.churn(lambda: Event(0))
         if service.due(5900):
             leak(number)
+            plan(f"select * from orders where id = {number}")
 
 
 main()

@@ -224,3 +224,25 @@ def entries(count: int) -> HeapGraph:
 def test_a_dict_within_a_dict_is_no_structure_that_goes_on() -> None:
     pile = only_pile(entries(5), entries(45))
     assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "builtins.dict", 40)
+
+
+def quotes(own: int) -> HeapGraph:
+    """Return module app > PRICES > ten lists of two; those of `own` have numbers of their own, the others share one."""
+    things: list[Row] = [module("app"), DICT, {**DICT, "items": 10}, {"type": "builtins.float"}]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".PRICES")]
+    for number in range(10):
+        things.append({"type": "builtins.list", "items": 2})
+        holder = len(things) - 1
+        edges.append((2, holder))
+        for _ in range(2):
+            if number < own:
+                things.append({"type": "builtins.float"})
+            edges.append((holder, len(things) - 1 if number < own else 3))
+    return heap([{"object_id": number * 10} | each for number, each in enumerate(things)], edges)
+
+
+def test_what_makes_no_holder_longer_is_told() -> None:
+    pile = only_pile(quotes(2), quotes(8))
+    assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "builtins.float", 12)
+    assert pile.replaced_ratio == 1.0
+    assert only_pile(sessions(5), sessions(45)).replaced_ratio == 0.0
