@@ -229,16 +229,14 @@ def test_a_dict_within_a_dict_is_no_structure_that_goes_on() -> None:
 def quotes(own: int) -> HeapGraph:
     """Return module app > PRICES > ten lists of two; those of `own` have numbers of their own, the others share one."""
     things: list[Row] = [module("app"), DICT, {**DICT, "items": 10}, {"type": "builtins.float"}]
-    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".PRICES")]
-    for number in range(10):
-        things.append({"type": "builtins.list", "items": 2})
-        holder = len(things) - 1
-        edges.append((2, holder))
+    things += [{"type": "builtins.list", "items": 2}] * 10
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".PRICES"), *((2, holder) for holder in range(4, 14))]
+    for holder in range(4, 14):
         for _ in range(2):
-            if number < own:
+            if holder < 4 + own:
                 things.append({"type": "builtins.float"})
-            edges.append((holder, len(things) - 1 if number < own else 3))
-    return heap([{"object_id": number * 10} | each for number, each in enumerate(things)], edges)
+            edges.append((holder, len(things) - 1 if holder < 4 + own else 3))
+    return heap(things, edges)
 
 
 def test_what_makes_no_holder_longer_is_told() -> None:
