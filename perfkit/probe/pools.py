@@ -93,7 +93,7 @@ class Recorder:
         while book.events:
             self._drain()
         self._cpu_ns += time.thread_time_ns() - began_ns
-        calls, per_call_ns = book.calls, self._cost_of_one()
+        calls, per_call_ns = book.sent + book.lost, self._cost_of_one()
         book.pools.clear()
         book.slots.clear()
         book.checkouts.clear()
@@ -299,9 +299,10 @@ class Recorder:
         """Send the events there are."""
         began_ns = time.thread_time_ns()
         events = self._book.events
-        take = events.popleft
+        take, number = events.popleft, min(len(events), _MAX_DRAINED)
+        self._book.sent += number
         # Bytes as they were noted: as JSON they would take ten times as long.
-        packed = b2a_base64(b"".join([take() for _ in range(min(len(events), _MAX_DRAINED))]), newline=False).decode()
+        packed = b2a_base64(b"".join([take() for _ in range(number)]), newline=False).decode()
         self._emit({"events": packed} if packed else {})
         self._cpu_ns += time.thread_time_ns() - began_ns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _weakref import ref
 
 TYPE_CHECKING = False
@@ -25,10 +26,10 @@ class Adapter:
         self._serving = pool._serve_waiters.__code__
         self.hooks = [
             book.hook(module.Ticket, "__init__", ("self", "pool", "holder"), self._queued),
-            book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent),
+            book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent, frameless=True),
             book.hook(pool, "_settle", ("ticket", "connection"), self._settled),
             book.hook(pool, "waiter_left", ("ticket",), self._left),
-            book.hook(pool, "release", ("self", "connection"), lambda values, _frame: book.released(values[1])),
+            book.hook(pool, "release", ("connection",), book.releasing, frameless=True),
             book.hook(pool, "connected", ("self", "connection"), self._connected),
             book.hook(pool, "_count_close", ("self", "connection"), lambda values, _frame: book.closed(values[1])),
         ]
@@ -88,7 +89,7 @@ class Adapter:
     def _lent(self, values: list[Any], frame: Any) -> None:
         """Grant a wish on the spot; those that had to wait are granted by `_settled`."""
         pool, connection, holder = values
-        if frame.f_code is not self._serving:
+        if not self._tickets or (frame or sys._getframe(2)).f_code is not self._serving:
             self._book.lent(pool, self, connection, frame, holder if hasattr(holder, "client") else None)
 
     def _settled(self, values: list[Any], _frame: Any) -> None:

@@ -11,6 +11,7 @@ import sys
 from _thread import get_ident
 from _weakref import ref
 from collections import deque
+from itertools import count
 from struct import Struct
 from time import monotonic_ns
 
@@ -37,7 +38,7 @@ drains must not be what makes it collect.
 """
 _row = EVENT.pack
 _KINDS = {name: number for number, name in enumerate(EVENTS)}
-_ACQUIRED = _KINDS["acquired"]
+_ACQUIRED, _RELEASED = _KINDS["acquired"], _KINDS["released"]
 
 _MAX_FRAMES = 48
 _WINDOW_BITS = 27
@@ -127,7 +128,7 @@ class Book:
         self.lost = 0
         self.errors = 0
         self.first_error = ""
-        self.calls = 0
+        self.sent = 0
         self.pools: dict[int, PoolEntry] = {}
         self.new_pools: list[PoolEntry] = []
         self.slots: dict[int, Slot] = {}
@@ -139,7 +140,8 @@ class Book:
         self._is_own: dict[int, bool] = {}
         self._holders: dict[int, tuple[Any, int]] = {}
         self._threads: dict[int, int] = {}
-        self._holder_count = 0
+        self._numbers = count(1)
+        self.someone = self._numbers.__next__
         self._unowned: dict[int, tuple[int, Any]] = {}
         self._returns: dict[int, int] = {}
         self._window = self._room = 0
@@ -156,7 +158,7 @@ class Book:
 
     # What adapters hook --------------------------------------------------------------------------
 
-    def wishing(self, adapter: Any) -> Callable[[list[Any], Any], Checkout]:
+    def wishing(self, adapter: Any) -> Callable[[Any, Any], Checkout]:
         """Return what to call when a function begins that acquires from its first parameter, a pool."""
         return lambda values, frame: self.wish(values[0], adapter, frame)
 
@@ -164,10 +166,26 @@ class Book:
         """Return the first parameter, for the end of the call."""
         return values[0]
 
-    def releasing(self, values: list[Any], _frame: Any) -> None:
-        """Note that the first parameter, if it is a connection, is back."""
-        if values[0] is not None:
-            self.released(values[0])
+    def releasing(self, values: Any, _frame: Any) -> None:
+        """Note that the first parameter, if it is a connection, is back: `released` for the usual case."""
+        key = values[0]
+        number = id(key)
+        checkout = self.checkouts.get(number)
+        if checkout is None or not (checkout.ref is None or checkout.ref() is key):
+            return
+        self.checkouts.pop(number, None)
+        if checkout.frames:
+            self._end(checkout, "released")
+            return
+        now_ns = monotonic_ns()
+        events = self.events
+        if len(events) >= ROOM:
+            self.lost += 1
+            return
+        events.append(
+            _row(now_ns, _RELEASED, checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
+                 checkout.holder, UNKNOWN, UNKNOWN)
+        )  # fmt: skip
 
     def closing(self, values: list[Any], _frame: Any) -> None:
         """Note that the first parameter, a connection, is closed."""
@@ -187,7 +205,6 @@ class Book:
 
     def wish(self, pool: Any, adapter: Any, frame: FrameType | None) -> Checkout:
         """Note that somebody begins to acquire a connection."""
-        self.calls += 1
         entry = self.pools.get(id(pool))
         if entry is None or entry.ref() is not pool:
             entry = self.pool(pool, adapter)
@@ -217,33 +234,45 @@ class Book:
         return wish
 
     def lent(self, pool: Any, adapter: Any, slot: Any, frame: FrameType | None, holder: Any = None) -> None:
-        """Note that a connection was acquired on the spot.
+        """Note that a connection was acquired on the spot, asked for by what `begin` of a hook calls this.
 
         A `holder` that is neither a task nor a thread may be named: `adapter.has_ended(holder)` has to tell whether
         it is gone. No reference to it is kept.
         """
         if holder is None:
-            self.acquired(self.wish(pool, adapter, frame), slot)
+            self.acquired(self.wish(pool, adapter, frame or sys._getframe(3)), slot)
             return
-        self.calls += 1
         entry = self.pools.get(id(pool))
         if entry is None or entry.ref() is not pool:
             entry = self.pool(pool, adapter)
+        number = id(slot)
+        place = self.slots.get(number)
+        if place is None or not (place.ref is None or place.ref() is slot):
+            place = self._slot(slot, entry)
+        checkouts = self.checkouts
+        if number in checkouts:
+            self.released(slot)
         checkout = Checkout()
+        checkout.pool = entry
+        checkout.slot = connection = place.number
+        checkout.ref = place.ref
+        checkout.holder = someone = self.someone()
+        checkout.ended = ref(holder)
+        checkout.wished_at = checkout.held_since = now_ns = monotonic_ns()
         checkout.active = UNKNOWN
         checkout.seen = checkout.task = None
         checkout.thread = 0
         checkout.told = False
-        checkout.pool = entry
-        checkout.wished_at = checkout.held_since = now_ns = monotonic_ns()
-        checkout.ended = ref(holder)
-        self._holder_count = number = self._holder_count + 1
-        checkout.holder = number
         if self._room or now_ns >> _WINDOW_BITS != self._window:
-            self._sample(checkout, frame, adapter, None)
+            self._sample(checkout, frame or sys._getframe(3), adapter, None)
         else:
             checkout.stack, checkout.frames = UNKNOWN, ()
-        self._grant(checkout, slot, slot, now_ns, 0)
+        checkouts[number] = checkout
+        events = self.events
+        if len(events) >= ROOM:
+            self.lost += 1
+            return
+        events.append(_row(now_ns, _ACQUIRED, entry.number, connection, 0, UNKNOWN, someone, checkout.stack, UNKNOWN))
 
     def acquired(self, wish: Checkout, slot: Any, key: Any = None) -> None:
         """Note that a wish was granted; `key` stands for this use where several can share a slot."""
@@ -252,10 +281,8 @@ class Book:
         if slot is None:
             return
         wish.held_since = now_ns
-        self._grant(wish, slot, slot if key is None else key, now_ns, now_ns - wish.wished_at)
-
-    def _grant(self, wish: Checkout, slot: Any, key: Any, now_ns: int, wait_ns: int) -> None:
-        """Note who has a connection now."""
+        if key is None:
+            key = slot
         place = self.slots.get(id(slot))
         if place is None or not (place.ref is None or place.ref() is slot):
             place = self._slot(slot, wish.pool)
@@ -270,7 +297,17 @@ class Book:
             self.lost += 1
             return
         events.append(
-            _row(now_ns, _ACQUIRED, wish.pool.number, place.number, wait_ns, UNKNOWN, wish.holder, wish.stack, UNKNOWN)
+            _row(
+                now_ns,
+                _ACQUIRED,
+                wish.pool.number,
+                place.number,
+                now_ns - wish.wished_at,
+                UNKNOWN,
+                wish.holder,
+                wish.stack,
+                UNKNOWN,
+            )
         )
 
     def gave_up(self, wish: Checkout, error: BaseException | None, event: str = "") -> None:
@@ -287,7 +324,6 @@ class Book:
         checkout = self.checkouts.get(number)
         if checkout is None or not (checkout.ref is None or checkout.ref() is key):
             return
-        self.calls += 1
         self.checkouts.pop(number, None)
         self._end(checkout, event)
 
@@ -495,23 +531,16 @@ class Book:
         except Exception as error:  # noqa: BLE001 - as above
             self.account(error)
 
-    def someone(self) -> int:
-        """Return the number of a holder that is neither a task nor a thread."""
-        self._holder_count += 1
-        return self._holder_count
-
     def _holder(self, thread: int) -> int:
         """Return the number of a thread."""
         number = self._threads.get(thread)
         if number is None:
-            self._holder_count += 1
-            number = self._threads[thread] = self._holder_count
+            number = self._threads[thread] = self.someone()
         return number
 
     def _new_holder(self, task: Any) -> tuple[Any, int]:
         """Give a task a number; return it with a reference to the task."""
-        self._holder_count += 1
-        known = self._holders[id(task)] = ref(task), self._holder_count
+        known = self._holders[id(task)] = ref(task), self.someone()
         if len(self._holders) > 2 * _MAX_UNOWNED:
             for number, (reference, _holder) in list(self._holders.items()):
                 if reference() is None:

@@ -33,6 +33,7 @@ class Hook:
 
     `begin(values, frame)` gets the values of the parameters that `names` names and the frame of
     the caller; what it returns is given to `end(token, value)` or `failed(token, error)`; None: neither is called.
+    The frame may be None when it is `frameless`: `begin` asks for `sys._getframe(2)` if it needs one after all.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Hook:
         "code",
         "end",
         "failed",
+        "frameless",
         "is_decorated",
         "name",
         "names",
@@ -50,10 +52,12 @@ class Hook:
     )
 
     def __init__(
-        self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None
-    ) -> None:
+        self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None,
+        *, frameless: bool = False,
+    ) -> None:  # fmt: skip
         self.owner, self.name, self.names = owner, name, names
         self.begin, self.end, self.failed = begin, end, failed
+        self.frameless = frameless
         self.original = vars(owner).get(name)
         function = self.original
         while hasattr(function, "__wrapped__"):  # what a decorator decorates is what has the parameters
@@ -224,6 +228,7 @@ class Wrapping:
             signature=signature,
             values=", ".join(values),
             call=call,
+            frame="None" if hook.frameless else "_pk_frame(1)",
         )
         namespace: dict[str, Any] = {"_pk_argument": _argument}
         exec(compile(source, "<perfkit probe>", "exec"), namespace)  # noqa: S102
@@ -244,7 +249,7 @@ def make(_pk_original, _pk_begin, _pk_end, _pk_failed, _pk_on, _pk_frame, _pk_ac
     def wrapper({signature}):
         if _pk_on:
             try:
-                _pk_begin(({values},), _pk_frame(1))
+                _pk_begin(({values},), {frame})
             except Exception as _pk_error:
                 _pk_account(_pk_error)
         return _pk_original({call})
@@ -256,7 +261,7 @@ def make(_pk_original, _pk_begin, _pk_end, _pk_failed, _pk_on, _pk_frame, _pk_ac
         _pk_token = None
         if _pk_on:
             try:
-                _pk_token = _pk_begin(({values},), _pk_frame(1))
+                _pk_token = _pk_begin(({values},), {frame})
             except Exception as _pk_error:
                 _pk_account(_pk_error)
         if _pk_token is None:
