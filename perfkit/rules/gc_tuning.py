@@ -6,11 +6,16 @@ from perfkit.analysis import gc_advice
 from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import Flavour, Prediction
-from perfkit.analysis.gc_trial import Experiment
+from perfkit.analysis.gc_trial import Experiment, Explained
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
 from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+
+_EXPLAINED: dict[Explained | None, str] = {
+    Explained.LESS: ", less than the pauses that it saved would explain: collections are not what makes requests slow",
+    Explained.MORE: ", more than the pauses that it saved would explain: something else changed, too",
+}
 
 
 @dataclass(frozen=True)
@@ -142,8 +147,7 @@ class GcTuning:
             latency = ""
             if faster is not None:
                 latency = f", p99 by {change_text(faster, 'ms')}"
-                if faster.is_clear and best.predicted_ms is not None and not faster.holds(best.predicted_ms):
-                    latency += ", which the pauses do not explain: something else changed, too"
+                latency += _EXPLAINED.get(best.explained, "")
             code = best.setting.replace("; ", "\n")
             advice = gc_advice.freeze() if freezes else gc_advice.raised(code)
             return gc_finding(
