@@ -6,6 +6,7 @@ the program sets itself. So the command is started anew, as it is and with the s
 
 import http.client
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,7 @@ from perfkit.attach.launch import CommandFailed, launch
 from perfkit.attach.target import children
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.findings import Verdict
-from perfkit.lab import Part, module_command
+from perfkit.lab import Part, guarded, module_command
 from perfkit.profile import Profile
 from perfkit.record import writing
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for
@@ -209,7 +210,10 @@ def _started(setting: str | None, trying: Trying, output: Path, progress: Progre
     with ExitStack() as stack:
         writer = stack.enter_context(writing(output))
         said = stack.enter_context((writer.raw("command") / "output.txt").open("wb"))
-        process, session = stack.enter_context(launch(trying.command, env=environment, output=said))
+        command = list(trying.command)
+        if (program := shutil.which(command[0])) is not None:
+            command = guarded([program, *command[1:]])
+        process, session = stack.enter_context(launch(command, env=environment, output=said))
         load = None
         if trying.load_url is not None:
             _wait_until_ready(trying, process.poll)
@@ -220,9 +224,12 @@ def _started(setting: str | None, trying: Trying, output: Path, progress: Progre
         settings = Settings(duration_s=trying.measure_s, collect=_COLLECT)
         recorder = Recorder(writer, settings, progress)
         recorder.add(plan_for(session.target, settings), session)
+        began = time.monotonic()
         recorder.run()
         if process.poll() is not None:
             raise CommandFailed(trying.command, f"it ended with exit code {process.returncode} while it was measured")
+        if time.monotonic() - began < trying.measure_s:
+            raise CannotRecord("stopped before the setting was confirmed", hint="The experiment itself is complete.")
         at_end = session.call(_PROBE, keep=True)
         has_workers = bool(children(session.target.pid))
         if load is not None:

@@ -14,7 +14,9 @@ from perfkit.attach.launch import CommandFailed
 from perfkit.confirmation import Trying, confirmed
 from perfkit.errors import UsageError
 from perfkit.findings import Verdict
-from tests.attach_targets import interpreter, running
+from perfkit.profile import Profile
+from tests.attach_targets import eventually, interpreter, running
+from tests.pool_servers import free_port
 
 SERVICES = Path(__file__).parents[1] / "targets" / "gc" / "services"
 KNEE = str(SERVICES / "above_knee.py")
@@ -111,6 +113,36 @@ def test_a_command_that_ends_at_once_says_so(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="exit code 3"):
         confirmed(SETTING, 0.1, Trying((sys.executable, "-c", "raise SystemExit(3)"), **SHORT), tmp_path / "e")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_requests_are_sent_to_where_it_answers(tmp_path: Path) -> None:
+    port = free_port()
+    command = (sys.executable, "-m", "perfkit.proxy.upstream", "--port", str(port))
+    url = f"http://127.0.0.1:{port}/"
+    found = confirmed(SETTING, 0.1, Trying(command, url, load_per_s=150.0, **SHORT), tmp_path / "e")
+    assert found.verdict is Verdict.UNDECIDED
+    assert "too little" in found.title
+    for start in found.pairs[0]:
+        assert start.p99_ms is not None
+        assert start.in_force
+        requests = Profile(tmp_path / start.profile).table("requests")
+        assert requests.num_rows > 300
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_nothing_is_left_running_when_perfkit_is_killed(tmp_path: Path) -> None:
+    with a_copy(tmp_path / "app") as program:
+        command = (str(interpreter("3.11")), program)
+        code = (
+            "from pathlib import Path; from perfkit.confirmation import *; "
+            f"confirmed({SETTING!r}, 0.1, Trying({command!r}, warm_up_s=60.0), Path({str(tmp_path / 'e')!r}))"
+        )
+        with subprocess.Popen([sys.executable, "-c", code]) as perfkit:
+            assert eventually(lambda: left_over(program) != [], within_s=20)
+            perfkit.kill()
+            perfkit.wait()
+        assert eventually(lambda: left_over(program) == [], within_s=10)
 
 
 def test_the_live_process_is_not_taken_for_the_fresh_one(tmp_path: Path) -> None:
