@@ -10,7 +10,7 @@ from perfkit.analysis.gc_trial import Experiment, Explained
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
-from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+from perfkit.units import bytes_text, count_text, mean_count_text, percent_text, seconds_text, three_digits
 
 _EXPLAINED: dict[Explained | None, str] = {
     Explained.LESS: ", less than the pauses that it saved would explain: collections are not what makes requests slow",
@@ -156,7 +156,8 @@ class GcTuning:
                 "freeze" if freezes else "raise_threshold",
                 f"Tried on the live process, {best.setting} changed the time in collections by "
                 f"{change_text(best.effects['time_ratio'], 'ratio')}{latency}",
-                f"Set it where the application starts: {best.setting}. Then confirm on a fresh process.",
+                f"Set it where the application starts: {best.setting}. Before that, confirm it on fresh processes: "
+                "`perfkit experiment gc ... --confirm 'COMMAND'`.",
                 confidence=0.95,
                 advice=advice,
                 more=numbers,
@@ -348,7 +349,10 @@ class GcTuning:
             if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
                 other = found.raised(found.knee)
                 more["alternative"] = prediction_json(other)
-                or_raise = f"Or try {other.setting}, which makes them rare instead of short. "
+                or_raise = (
+                    f"Or try {other.setting}, which makes them rare instead of short "
+                    f"({percent_text(other.time_ratio)}, but garbage waits longer). "
+                )
             if self._is_worth_it(case, prediction):
                 return gc_finding(
                     case,
@@ -356,8 +360,9 @@ class GcTuning:
                     "freeze",
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
-                    f"{three_digits(full.yield_objects)} objects freed",
-                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {or_raise}{prove}",
+                    f"freeing {mean_count_text(full.yield_objects, 'object')} at a time",
+                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). Predicted: "
+                    f"{percent_text(prediction.time_ratio)} of the time. {or_raise}{prove}",
                     confidence=0.8,
                     advice=gc_advice.freeze(),
                     prediction=prediction,
