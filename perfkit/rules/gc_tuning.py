@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from perfkit.analysis import gc_advice
 from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
-from perfkit.analysis.gc_model import Flavour, Prediction
+from perfkit.analysis.gc_model import STEPS, Flavour, Prediction
 from perfkit.analysis.gc_trial import Experiment, Explained
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
@@ -337,14 +337,15 @@ class GcTuning:
         full = case.costs.cost(2)
         full_ratio = full.time_ratio if full else 0.0
         static = (found.live_per_s or 0.0) < 0.01 * (found.heap_objects or 0.0)
-        if (
+        stays = (
             full is not None
             and full.collections >= self.min_long_pauses
             and full_ratio >= 0.6 * case.costs.automatic_ratio
             and (found.heap_objects or 0.0) >= self.min_heap_objects
             and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
             and static
-        ):
+        )
+        if full is not None and stays:
             prediction, or_raise, more = found.frozen(), "", {}
             if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
                 other = found.raised(found.knee)
@@ -382,6 +383,22 @@ class GcTuning:
                     confidence=0.8,
                     advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
+                )
+        if full is not None and stays:
+            enough = (found.raised(step) for step in STEPS if step > found.threshold)
+            rarer = next((each for each in enough if each.time_ratio < self.max_ratio), None)
+            if rarer is not None and self._is_worth_it(case, rarer):
+                return gc_finding(
+                    case,
+                    Verdict.FAIL,
+                    "raise_threshold",
+                    f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
+                    f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
+                    f"{three_digits(full.per_s)} times a second",
+                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. {prove}",
+                    confidence=0.7,
+                    advice=gc_advice.raised(rarer.setting),
+                    prediction=rarer,
                 )
         return gc_finding(
             case,
