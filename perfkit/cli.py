@@ -242,6 +242,11 @@ def experiment() -> None:
 @click.option("--washout", default="1s", show_default=True, metavar="TIME", help="What is left out before it.")
 @click.option("--blocks", default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of the windows.")
+@click.option("--confirm", metavar="COMMAND", help="Then start this anew, without and with the setting that was best.")
+@click.option("--confirm-load", metavar="URL", help="Where that answers.  [default: --load]")
+@click.option("--confirm-starts", default=2, show_default=True, type=click.IntRange(min=1), help="How often each.")
+@click.option("--confirm-for", default="10s", show_default=True, metavar="TIME", help="How long each is measured.")
+@click.option("--confirm-warm-up", default="3s", show_default=True, metavar="TIME", help="How long each is left alone.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @_JSON
@@ -255,6 +260,11 @@ def experiment_gc(
     washout: str,
     blocks: int,
     seed: int,
+    confirm: str | None,
+    confirm_load: str | None,
+    confirm_starts: int,
+    confirm_for: str,
+    confirm_warm_up: str,
     output: Path | None,
     quiet: bool,
     as_json: bool,
@@ -264,7 +274,12 @@ def experiment_gc(
     \b
     perfkit experiment gc --pid 4242
     perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ --rate 200 --thresholds 10000 --freeze
+    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ \\
+        --confirm "python app.py --port 8081" --confirm-load http://127.0.0.1:8081/
     """
+    import shlex
+
+    from perfkit import confirmation
     from perfkit import experiment as verb
     from perfkit.check import check as ask
     from perfkit.findings import to_json_form
@@ -281,12 +296,30 @@ def experiment_gc(
         load_url=load_url,
         load_per_s=rate,
     )
-    profile = verb.experiment_gc(pid, plan, output, TerminalProgress(quiet=quiet))
+    trying = confirmation.Trying(
+        command=tuple(shlex.split(confirm or "")),
+        load_url=confirm_load or load_url,
+        load_per_s=rate,
+        starts=confirm_starts,
+        warm_up_s=parse_duration(confirm_warm_up),
+        measure_s=parse_duration(confirm_for),
+    )
+    progress = TerminalProgress(quiet=quiet)
+    profile = verb.experiment_gc(pid, plan, output, progress)
     findings = ask(profile, "gc_tuning")
+    if not as_json:
+        _show(findings)  # at once: what comes may fail
+    confirmed = confirmation.confirm(profile, trying, progress) if confirm else None
     if as_json:
-        click.echo(json.dumps(to_json_form(str(profile.path), findings), indent=2))
+        form: dict[str, Any] = to_json_form(str(profile.path), findings)
+        if confirm:
+            form["confirmation"] = confirmed.to_json_form() if confirmed else None
+        click.echo(json.dumps(form, indent=2))
         return
-    _show(findings)
+    if confirmed is not None:
+        click.echo(f"on fresh processes: {confirmed.verdict}  {confirmed.title}\n  {confirmed.hint}")
+    elif confirm:
+        click.echo("on fresh processes: nothing to confirm, no setting was better than the present one")
     click.echo(f"next: perfkit report {profile.path} --notebook gc_tuning")
 
 

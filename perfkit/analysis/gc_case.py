@@ -148,7 +148,11 @@ def experiment_json(tried: Experiment) -> dict[str, Any]:
             trial.setting: {
                 "effects": {name: _effect_json(each) for name, each in trial.effects.items()},
                 "baseline": trial.baseline,
-                "predicted_p99_ms": trial.predicted_ms,
+                "predicted_p99_ms": trial.predicted_ms[1] if trial.predicted_ms else None,
+                "predicted_p99_interval_ms": [trial.predicted_ms[0], trial.predicted_ms[2]]
+                if trial.predicted_ms
+                else None,
+                "explained_by_pauses": str(trial.explained) if trial.explained else None,
                 "harms": tried.harms(trial),
             }
             for trial in tried.trials

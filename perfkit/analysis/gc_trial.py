@@ -1,7 +1,9 @@
 """The only place that says what an experiment with the collector's settings found: effects, and noise."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -31,18 +33,42 @@ OUTCOMES = {
 """What is measured in each window: what it is called and its unit."""
 
 
+class Explained(StrEnum):
+    """Whether the pauses that a setting saved explain what happened to the latency of requests.
+
+    Less: the latency fell by less than they would explain, so collections were not what made it long. More: it fell
+    by more, so something else changed, too.
+    """
+
+    YES = "yes"
+    LESS = "less"
+    MORE = "more"
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one setting did, compared with the present one: an effect per outcome that was measured.
 
-    `predicted_ms` is by how much the 99th percentile would fall if all pauses vanished, in proportion to
-    the time in collections that the setting saved; None where no requests were recorded.
+    `predicted_ms` is how the 99th percentile would change if pauses were all there is to it: low, estimate, high over
+    the blocks. It falls as if all pauses vanished, in proportion to the time in collections that the
+    setting saved; None where no requests were recorded.
     """
 
     setting: str
     effects: dict[str, Effect]
     baseline: dict[str, float]
-    predicted_ms: float | None = None
+    predicted_ms: tuple[float, float, float] | None = None
+
+    @property
+    def explained(self) -> Explained | None:
+        """Return whether pauses explain what happened to the 99th percentile; None where that is not known."""
+        measured = self.effects.get("p99_ms")
+        if measured is None or self.predicted_ms is None:
+            return None
+        low, _estimate, high = self.predicted_ms
+        if measured.high < low:
+            return Explained.MORE
+        return Explained.LESS if measured.low > high else Explained.YES
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,7 @@ def experiment(profile: Profile, costs: Costs) -> Experiment | None:
         return None
     measured: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     for row in windows.to_dict("records"):
-        values = _outcomes(profile, costs, int(row["from_ns"]), int(row["until_ns"]))
+        values = outcomes(profile, costs, int(row["from_ns"]), int(row["until_ns"]))
         measured.setdefault((row["phase"], row["setting"]), {})[int(row["block"])] = values
     noise = _effects(measured.get(("noise", NOW), {}), measured.get(("noise", AGAIN), {}))
     base = measured.get(("trial", NOW), {})
@@ -120,7 +146,7 @@ def experiment(profile: Profile, costs: Costs) -> Experiment | None:
     )
 
 
-def _outcomes(profile: Profile, costs: Costs, from_ns: int, until_ns: int) -> dict[str, float]:
+def outcomes(profile: Profile, costs: Costs, from_ns: int, until_ns: int) -> dict[str, float]:
     """Return what was measured in one window."""
     seconds = (until_ns - from_ns) / 1e9
     own = costs.pauses.chosen(
@@ -180,12 +206,20 @@ def _means(windows: dict[int, dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([v[name] for v in windows.values() if name in v])) for name in sorted(names)}
 
 
-def _predicted_ms(base: dict[int, dict[str, float]], effects: dict[str, Effect]) -> float | None:
-    """Return the change of the 99th percentile that the time saved would explain."""
-    means, saved = _means(base), effects.get("time_ratio")
-    if "gain_ms" not in means or saved is None or not means.get("time_ratio"):
+def _predicted_ms(
+    base: Mapping[int, Mapping[str, float]], effects: Mapping[str, Effect]
+) -> tuple[float, float, float] | None:
+    """Return the change of the 99th percentile that the time saved would explain: least, mean and most of the blocks.
+
+    What all pauses are worth differs from block to block, and the share that was saved has an interval of its own.
+    """
+    gains = [values["gain_ms"] for values in base.values() if "gain_ms" in values]
+    ratio = float(np.mean([values["time_ratio"] for values in base.values()])) if base else 0.0
+    saved = effects.get("time_ratio")
+    if not gains or saved is None or not ratio:
         return None
-    return -means["gain_ms"] * min(1.0, max(0.0, -saved.estimate / means["time_ratio"]))
+    most, usual, least = (min(1.0, max(0.0, -each / ratio)) for each in (saved.low, saved.estimate, saved.high))
+    return -max(gains) * most, -float(np.mean(gains)) * usual, -min(gains) * least
 
 
 def _restored(costs: Costs) -> bool | None:

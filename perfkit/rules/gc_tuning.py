@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from perfkit.analysis import gc_advice
 from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
-from perfkit.analysis.gc_model import Flavour, Prediction
-from perfkit.analysis.gc_trial import Experiment
+from perfkit.analysis.gc_model import STEPS, Flavour, Prediction
+from perfkit.analysis.gc_trial import Experiment, Explained
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
-from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+from perfkit.units import bytes_text, count_text, mean_count_text, percent_text, seconds_text, three_digits
+
+_EXPLAINED: dict[Explained | None, str] = {
+    Explained.LESS: ", less than the pauses that it saved would explain: collections are not what makes requests slow",
+    Explained.MORE: ", more than the pauses that it saved would explain: something else changed, too",
+}
 
 
 @dataclass(frozen=True)
@@ -142,8 +147,7 @@ class GcTuning:
             latency = ""
             if faster is not None:
                 latency = f", p99 by {change_text(faster, 'ms')}"
-                if faster.is_clear and best.predicted_ms is not None and not faster.holds(best.predicted_ms):
-                    latency += ", which the pauses do not explain: something else changed, too"
+                latency += _EXPLAINED.get(best.explained, "")
             code = best.setting.replace("; ", "\n")
             advice = gc_advice.freeze() if freezes else gc_advice.raised(code)
             return gc_finding(
@@ -152,7 +156,8 @@ class GcTuning:
                 "freeze" if freezes else "raise_threshold",
                 f"Tried on the live process, {best.setting} changed the time in collections by "
                 f"{change_text(best.effects['time_ratio'], 'ratio')}{latency}",
-                f"Set it where the application starts: {best.setting}. Then confirm on a fresh process.",
+                f"Set it where the application starts: {best.setting}. Before that, confirm it on fresh processes: "
+                "`perfkit experiment gc ... --confirm 'COMMAND'`.",
                 confidence=0.95,
                 advice=advice,
                 more=numbers,
@@ -332,19 +337,23 @@ class GcTuning:
         full = case.costs.cost(2)
         full_ratio = full.time_ratio if full else 0.0
         static = (found.live_per_s or 0.0) < 0.01 * (found.heap_objects or 0.0)
-        if (
+        stays = (
             full is not None
             and full.collections >= self.min_long_pauses
             and full_ratio >= 0.6 * case.costs.automatic_ratio
             and (found.heap_objects or 0.0) >= self.min_heap_objects
             and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
             and static
-        ):
+        )
+        if full is not None and stays:
             prediction, or_raise, more = found.frozen(), "", {}
             if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
                 other = found.raised(found.knee)
                 more["alternative"] = prediction_json(other)
-                or_raise = f"Or try {other.setting}, which makes them rare instead of short. "
+                or_raise = (
+                    f"Or try {other.setting}, which makes them rare instead of short "
+                    f"({percent_text(other.time_ratio)}, but garbage waits longer). "
+                )
             if self._is_worth_it(case, prediction):
                 return gc_finding(
                     case,
@@ -352,8 +361,9 @@ class GcTuning:
                     "freeze",
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
-                    f"{three_digits(full.yield_objects)} objects freed",
-                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {or_raise}{prove}",
+                    f"freeing {mean_count_text(full.yield_objects, 'object')} at a time",
+                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). Predicted: "
+                    f"{percent_text(prediction.time_ratio)} of the time. {or_raise}{prove}",
                     confidence=0.8,
                     advice=gc_advice.freeze(),
                     prediction=prediction,
@@ -373,6 +383,22 @@ class GcTuning:
                     confidence=0.8,
                     advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
+                )
+        if full is not None and stays:
+            enough = (found.raised(step) for step in STEPS if step > found.threshold)
+            rarer = next((each for each in enough if each.time_ratio < self.max_ratio), None)
+            if rarer is not None and self._is_worth_it(case, rarer):
+                return gc_finding(
+                    case,
+                    Verdict.FAIL,
+                    "raise_threshold",
+                    f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
+                    f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
+                    f"{three_digits(full.per_s)} times a second",
+                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. {prove}",
+                    confidence=0.7,
+                    advice=gc_advice.raised(rarer.setting),
+                    prediction=rarer,
                 )
         return gc_finding(
             case,

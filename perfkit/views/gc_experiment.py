@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 
-from perfkit.analysis.gc_trial import OUTCOMES, Experiment
+from perfkit.analysis.gc_trial import OUTCOMES, Experiment, Explained
 from perfkit.analysis.switchback import Effect
 from perfkit.profile import Profile
 from perfkit.units import value_text
 from perfkit.views.display import Cell, Estimate, Note, PlainTable
 from perfkit.views.selection import chosen_pid, gc_case
 
+_EXPLAINED = {
+    Explained.YES: "The two agree.",
+    Explained.LESS: "The requests gained less: collections were not what made them slow.",
+    Explained.MORE: "The requests gained more: something else changed, too.",
+}
 _SHOWN = ("time_ratio", "p99_ms", "answered_per_s", "lag_p99_ms", "rss_bytes", "descriptors")
 
 
@@ -40,10 +45,11 @@ def _table(tried: Experiment) -> PlainTable:
         f"{tried.windows} windows. Differences from the present setting, with their 95 % interval over the blocks."
     ]
     notes += [
-        f"{trial.setting}: if pauses are the cause, p99 changes by {value_text(trial.predicted_ms, 'ms')}; measured: "
-        f"{_text(trial.effects['p99_ms'], 'ms')}."
+        f"{trial.setting}: if pauses are the cause, p99 changes by {_signed(trial.predicted_ms[1], 'ms')} "
+        f"({_signed(trial.predicted_ms[0], 'ms')} to {_signed(trial.predicted_ms[2], 'ms')}); measured: "
+        f"{_text(trial.effects['p99_ms'], 'ms')}. {_EXPLAINED[trial.explained]}"
         for trial in tried.trials
-        if trial.predicted_ms is not None and "p99_ms" in trial.effects
+        if trial.predicted_ms is not None and trial.explained is not None
     ]
     if tried.restored is not None:
         restored = (

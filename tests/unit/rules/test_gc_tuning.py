@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from perfkit.analysis.gc_case import gather
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
 from perfkit.rules.gc_tuning import RULE
@@ -148,3 +149,30 @@ def test_findings_are_plain_json_and_the_same_every_time(situation: Callable[...
     profile = situation().record(tmp_path / "p")
     first, second = (json.dumps(to_json_form("p", RULE.check(profile)), allow_nan=False) for _ in range(2))
     assert first == second
+
+
+def test_freezing_saves_nothing_where_full_passes_come_as_much_oftener(tmp_path: Path) -> None:
+    waits_for_the_quarter = made.static_heap(young_per_s=600.0, young_ms=0.02, middle_ms=0.2, block_swing=900_000)
+    profile = waits_for_the_quarter.record(tmp_path / "p")
+    case = gather(profile, profile.pids[0])
+    assert case is not None
+    assert case.model is not None
+    now, frozen = case.costs.cost(2), case.model.frozen()
+    assert now is not None
+    assert frozen.full_per_s > 1.5 * now.per_s
+    assert frozen.full_pause_ms < 0.7 * now.p50_ms
+    assert frozen.time_ratio == pytest.approx(case.costs.automatic_ratio, rel=0.05)
+    finding = judged(profile)
+    assert (finding.verdict, finding.class_) == (Verdict.FAIL, "raise_threshold"), finding.title
+    assert finding.evidence["predicted"]["setting"].startswith("gc.set_threshold(")
+
+
+def test_freezing_helps_where_full_passes_come_as_often_as_the_counters_let_them(tmp_path: Path) -> None:
+    profile = made.static_heap().record(tmp_path / "p")
+    case = gather(profile, profile.pids[0])
+    assert case is not None
+    assert case.model is not None
+    now = case.costs.cost(2)
+    assert now is not None
+    assert case.model.frozen().full_per_s == pytest.approx(now.per_s)
+    assert case.model.frozen().time_ratio < 0.5 * case.costs.automatic_ratio
