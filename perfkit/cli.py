@@ -7,6 +7,7 @@ functions, so that `perfkit --help` answers at once.
 import json
 import sys
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from perfkit.errors import CannotRecord, PerfkitError, UsageError
 
 if TYPE_CHECKING:
     from perfkit.compare import Comparison
+    from perfkit.experiments import Kind
     from perfkit.findings import Finding
 
 FINDINGS, USAGE, COULD_NOT_RECORD = 1, 2, 3
@@ -226,67 +228,103 @@ def report(
         ctx.exit(FINDINGS)
 
 
-@main.group()
+class _Experiments(click.Group):
+    """Has a command for each kind of experiment; they are looked for when one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from perfkit.experiment import kinds
+
+        return list(kinds())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from perfkit.experiment import kinds
+
+        kind = kinds().get(cmd_name)
+        return None if kind is None else _experiment(cmd_name, kind)
+
+
+@main.group(cls=_Experiments)
 def experiment() -> None:
     """Try settings on a live process, in windows of random order; everything is put back."""
 
 
-@experiment.command("gc")
-@click.option("--pid", type=click.IntRange(min=2), required=True, help="The process to try settings on.")
-@click.option("--thresholds", multiple=True, metavar="T0[,T0...]", help="First thresholds to try.  [default: chosen]")
-@click.option("--freeze", is_flag=True, help="Try gc.freeze(), too.")
-@click.option("--load", "load_url", metavar="URL", help="Send requests there, and compare their latency.")
-@click.option("--rate", default=100.0, show_default=True, help="Requests per second, with --load.")
-@click.option("--window", default="8s", show_default=True, metavar="TIME", help="What counts of each window.")
-@click.option("--washout", default="1s", show_default=True, metavar="TIME", help="What is left out before it.")
-@click.option("--blocks", default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried.")
-@click.option("--seed", default=1, show_default=True, help="Of the order of the windows.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-@_JSON
-def experiment_gc(
-    pid: int,
-    thresholds: tuple[str, ...],
-    freeze: bool,
-    load_url: str | None,
-    rate: float,
-    window: str,
-    washout: str,
-    blocks: int,
-    seed: int,
-    output: Path | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Try settings of the garbage collector: first the present one against itself, then all in random order.
+def _experiment(name: str, kind: "Kind") -> click.Command:
+    """Return the command that makes one kind of experiment."""
 
-    \b
-    perfkit experiment gc --pid 4242
-    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ --rate 200 --thresholds 10000 --freeze
-    """
-    from perfkit import experiment as verb
-    from perfkit.check import check as ask
-    from perfkit.findings import to_json_form
-    from perfkit.record import parse_duration
-    from perfkit.terminal import TerminalProgress
+    def run(
+        pid: int,
+        load_url: str | None,
+        rate: float,
+        window: str | None,
+        washout: str,
+        blocks: int,
+        seed: int,
+        output: Path | None,
+        quiet: bool,
+        as_json: bool,
+        **asked: Any,
+    ) -> None:
+        from perfkit.check import check as ask
+        from perfkit.experiment import experiment as make
+        from perfkit.experiments import Plan
+        from perfkit.findings import to_json_form
+        from perfkit.record import parse_duration
+        from perfkit.terminal import TerminalProgress
 
-    plan = verb.Plan(
-        thresholds=verb.arguments_of(thresholds) if thresholds else (),
-        freeze=freeze,
-        window_s=parse_duration(window),
-        washout_s=parse_duration(washout),
-        blocks=blocks,
-        seed=seed,
-        load_url=load_url,
-        load_per_s=rate,
+        plan = Plan(
+            asked=asked,
+            window_s=parse_duration(window) if window else None,
+            washout_s=parse_duration(washout),
+            blocks=blocks,
+            seed=seed,
+            load_url=load_url,
+            load_per_s=rate,
+        )
+        profile = make(kind, pid, plan, output, TerminalProgress(quiet=quiet))
+        findings = ask(profile, kind.rule)
+        if as_json:
+            click.echo(json.dumps(to_json_form(str(profile.path), findings), indent=2))
+            return
+        _show(findings)
+        click.echo(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
+
+    own = [
+        click.Option(
+            [f"--{flag.name}"],
+            help=flag.help,
+            **({"multiple": True, "metavar": flag.metavar} if flag.metavar else {"is_flag": True}),
+        )
+        for flag in kind.flags
+    ]
+    command = click.Command(
+        name, callback=run, help=getdoc(type(kind)), params=[_EXPERIMENT_PID, *own, *_experiment_options()]
     )
-    profile = verb.experiment_gc(pid, plan, output, TerminalProgress(quiet=quiet))
-    findings = ask(profile, "gc_tuning")
-    if as_json:
-        click.echo(json.dumps(to_json_form(str(profile.path), findings), indent=2))
-        return
-    _show(findings)
-    click.echo(f"next: perfkit report {profile.path} --notebook gc_tuning")
+    return _JSON(command)
+
+
+_EXPERIMENT_PID = click.Option(
+    ["--pid"], type=click.IntRange(min=2), required=True, help="The process to try settings on."
+)
+
+
+def _experiment_options() -> list[click.Parameter]:
+    """Return the options that every kind of experiment has."""
+    return [
+        click.Option(["--load", "load_url"], metavar="URL", help="Send requests there, and compare their latency."),
+        click.Option(["--rate"], default=100.0, show_default=True, help="Requests per second, with --load."),
+        click.Option(
+            ["--window"], metavar="TIME", help="What counts of each window.  [default: 8s, or longer if needed]"
+        ),
+        click.Option(
+            ["--washout"], default="1s", show_default=True, metavar="TIME", help="What is left out before it."
+        ),
+        click.Option(
+            ["--blocks"], default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried."
+        ),
+        click.Option(["--seed"], default=1, show_default=True, help="Of the order of the windows."),
+        click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Folder of the profile."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress."),
+    ]
 
 
 @main.command()

@@ -8,8 +8,8 @@ from perfkit.analysis.gc_costs import Costs, costs
 from perfkit.analysis.gc_finalizers import Finalizers, finalizers
 from perfkit.analysis.gc_model import Flavour, Model, Prediction, flavour, model
 from perfkit.analysis.gc_overlap import Overlap, overlap
-from perfkit.analysis.gc_trial import Experiment, experiment
-from perfkit.analysis.switchback import Effect
+from perfkit.analysis.gc_trial import experiment
+from perfkit.analysis.trial import Experiment
 from perfkit.profile import Profile
 
 
@@ -135,29 +135,3 @@ def summary(case: Case) -> dict[str, Any]:
             "p99_without_ms": met.p99_without_ms,
         }
     return numbers
-
-
-def experiment_json(tried: Experiment) -> dict[str, Any]:
-    """Return an experiment as JSON values."""
-    return {
-        "primary": tried.primary,
-        "windows": tried.windows,
-        "restored": tried.restored,
-        "noise": {name: _effect_json(each) for name, each in tried.noise.items()},
-        "settings": {
-            trial.setting: {
-                "effects": {name: _effect_json(each) for name, each in trial.effects.items()},
-                "baseline": trial.baseline,
-                "predicted_p99_ms": trial.predicted_ms,
-                "harms": tried.harms(trial),
-            }
-            for trial in tried.trials
-        },
-    }
-
-
-def _effect_json(effect: Effect) -> dict[str, Any]:
-    """Return an effect as JSON values."""
-    return {
-        "estimate": effect.estimate, "low": effect.low, "high": effect.high, "p": effect.p, "blocks": effect.blocks
-    }  # fmt: skip

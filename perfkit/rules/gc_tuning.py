@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from perfkit.analysis import gc_advice
-from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
+from perfkit.analysis.gc_case import Case, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import Flavour, Prediction
-from perfkit.analysis.gc_trial import Experiment
+from perfkit.analysis.trial import Experiment, experiment_json
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile

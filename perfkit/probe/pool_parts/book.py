@@ -116,6 +116,7 @@ class Book:
         self.errors = 0
         self.first_error = ""
         self.calls = 0
+        self.in_vain: dict[tuple[int, str], int] = {}
         self.pools: dict[int, PoolEntry] = {}
         self.new_pools: list[PoolEntry] = []
         self.slots: dict[int, Slot] = {}
@@ -213,6 +214,8 @@ class Book:
             return
         now_ns = monotonic_ns()
         event = event or _why(error)
+        key = wish.pool.number, event
+        self.in_vain[key] = self.in_vain.get(key, 0) + 1
         self._note(now_ns, event, wish.pool.number, UNKNOWN, now_ns - wish.wished_at, UNKNOWN, wish.holder, wish.stack)
 
     def released(self, key: Any, event: str = "released") -> None:
