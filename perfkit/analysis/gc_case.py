@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfkit.analysis.cyclic_garbage import Garbage, Kind, cyclic_garbage
+from perfkit.analysis.gc_and_pools import Debt, debts
 from perfkit.analysis.gc_costs import Costs, costs
 from perfkit.analysis.gc_finalizers import Finalizers, finalizers
 from perfkit.analysis.gc_model import Flavour, Model, Prediction, flavour, model
@@ -26,6 +27,7 @@ class Case:
     finalizers: Finalizers
     overlap: Overlap | None
     experiment: Experiment | None = None
+    debts: tuple[Debt, ...] = ()
 
     @property
     def descriptor_limit(self) -> int:
@@ -52,6 +54,7 @@ def gather(profile: Profile, pid: int) -> Case | None:
         finalizers=finalizers(profile, known),
         overlap=overlap(profile, known),
         experiment=experiment(profile, known),
+        debts=debts(profile, pid),
     )
 
 
@@ -127,6 +130,11 @@ def summary(case: Case) -> dict[str, Any]:
             "heap_objects": found.heap_objects,
             "ns_per_object": found.ns_per_object,
         }
+    if case.debts:
+        numbers["left_to_the_collector"] = [
+            {"pool": each.pool, "per_s": each.freed_per_s, "now": each.waiting(each.threshold), "room": each.room}
+            for each in case.debts
+        ]
     if met is not None:
         numbers[met.of] = {
             "overlapped_ratio": met.overlapped_ratio,

@@ -101,7 +101,7 @@ def _scout(pid: int, progress: Progress) -> Case:
         settings = Settings(
             output=Path(folder) / "scout",
             duration_s=SCOUT_S,
-            collect=("gc_pauses", "loop_lag", "python_memory", "cyclic_garbage", "object_census"),
+            collect=("gc_pauses", "loop_lag", "python_memory", "cyclic_garbage", "object_census", "pool_events"),
         )
         profile = record_pid(pid, replace(settings, keep_raw=False), progress)
         case = gather(profile, pid)
