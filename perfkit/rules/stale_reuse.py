@@ -29,8 +29,8 @@ class StaleReuse:
     Evidence: each use, with how long its connection was idle before, and whether it ended with the end of the
     connection (`pool_events`): those after a long idle time die, those after a short one do not.
     Limits: needs `min_died` deaths at `min_moments`, and uses after shorter idle times that went well. A use
-    that hangs because packets are dropped without a word has not ended, and does not count. Pools that close what comes back because
-    they keep few connections (`max_idle`) do so after a quiet moment, too: there it is undecided.
+    that hangs because packets are dropped without a word has not ended, and does not count. Pools that close what
+    comes back because they keep few connections (`max_idle`) do so after a quiet moment, too: there it is undecided.
     What a pool notices before it lends a connection (pre-ping, a check) is no defect.
     Source: RFC 9112, section 9.5 (a close that crosses a request);
     https://docs.sqlalchemy.org/en/20/core/pooling.html#dealing-with-disconnects
