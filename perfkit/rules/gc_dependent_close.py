@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from perfkit.analysis.gc_and_pools import Coupling, Debt, coupling, debt
 from perfkit.analysis.pools import Pool, by_site
 from perfkit.findings import Finding
-from perfkit.pool_findings import judged, pool_finding
+from perfkit.pool_findings import judged, pool_finding, sampled
 from perfkit.profile import Profile
 from perfkit.units import three_digits
 
@@ -50,7 +50,8 @@ class GcDependentClose:
                     "gc_dependent_close",
                     pool,
                     profile,
-                    f"{{site}} leaves {len(freed)} of {len(uses)} connections of {pool.name} to the garbage collector",
+                    f"{{site}} leaves {len(freed)} of {len(uses)} connections of {pool.name} to the garbage collector"
+                    f"{sampled(pool)}",
                     "Give them back explicitly, with a context manager or in a `finally` block" + _decides(owed, known),
                     stack_id=freed[-1].stack_id,
                     measured=len(freed) / len(uses),

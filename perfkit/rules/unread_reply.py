@@ -89,8 +89,8 @@ class UnreadReply:
             return Finding(
                 _NAME, Verdict.PASS, "none",
                 "Answers lie unread only in connections that somebody has taken from the pool and not given back",
-                "See `checkout_leak`: nobody else gets them.", limit=self.age_limit_s, unit="s", confidence=0.9, pid=pid,
-                evidence={"lent": len({s.cookie for s in taken})},
+                "See `checkout_leak`: nobody else gets them.", limit=self.age_limit_s, unit="s", confidence=0.9,
+                pid=pid, evidence={"lent": len({s.cookie for s in taken})},
             )  # fmt: skip
         if window_s < self.age_limit_s:
             return undecided(
