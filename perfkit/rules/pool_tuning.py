@@ -24,7 +24,7 @@ class PoolTuning:
     a connection and the connections made per acquisition in each, compared over the blocks.
     Limits: speaks only of recordings of an experiment, and only of the settings, the load and the time that were
     tried. In windows shorter than a lifetime that lifetime cannot show. A change of less than `least_wait_ms` and
-    `least_created_ratio` is not worth a setting.
+    `least_created_ratio`, or than `least_share`, is not worth a setting.
     Source: Hodges & Lehmann (1963), doi:10.1214/aoms/1177704172
     """
 
@@ -32,6 +32,9 @@ class PoolTuning:
     """A request to a database on the same network takes about as long; less is not felt."""
     least_created_ratio: float = 0.05
     """One new connection in twenty uses: a handshake spread over more uses than that disappears in them."""
+
+    least_share: float = 0.1
+    """And a tenth of what it was: less is lost in the differences from one hour to the next."""
 
     def check(self, profile: Profile) -> list[Finding]:
         """Return one finding per process on whose pool an experiment was made."""
@@ -48,10 +51,14 @@ class PoolTuning:
                 "Find out why, then try again.", verdict=Verdict.UNDECIDED, evidence=evidence,
                 needs=("an experiment that runs to its end",),
             )  # fmt: skip
-        for outcome, least in (("wait_ms", self.least_wait_ms), ("created_ratio", self.least_created_ratio)):
+        base = found.trials[0].baseline if found.trials else {}
+        worth = {
+            outcome: max(least, self.least_share * base.get(outcome, 0.0))
+            for outcome, least in (("wait_ms", self.least_wait_ms), ("created_ratio", self.least_created_ratio))
+        }
+        for outcome, least in worth.items():
             if (best := found.best_by(outcome, least)) is not None:
                 return self._better(profile, tried, best, outcome, least, evidence)
-        worth = {"wait_ms": self.least_wait_ms, "created_ratio": self.least_created_ratio}
         could = [
             each.setting
             for each in found.trials
@@ -69,8 +76,8 @@ class PoolTuning:
             "pool_tuning",
             tried.pool,
             profile,
-            f"Tried on the live process, no other setting of {name} saved {self.least_wait_ms:g} ms of waiting "
-            f"or {self.least_created_ratio:g} connections per acquisition{f' ({harm})' if harm else ''}",
+            f"Tried on the live process, no other setting of {name} saved {worth['wait_ms']:.2g} ms of waiting "
+            f"or {worth['created_ratio']:.2g} connections per acquisition{f' ({harm})' if harm else ''}",
             "Nothing to do.",
             verdict=Verdict.PASS,
             confidence=0.95,

@@ -43,7 +43,8 @@ def checkout_sites(profile: Profile, *, pid: int | None = None, top: int = 12) -
     )
     notes = tuple(
         f"{pool.name}: lines were noted of {percent_text(pool.lines_known_ratio)} of its "
-        f"{count_text(len(pool.checkouts))} acquisitions, at most about 300 per second; counts and times per line are of this sample."
+        f"{count_text(len(pool.checkouts))} acquisitions, at most about 300 "
+        "per second; counts and times per line are of this sample."
         for pool in pools_of(profile, pid)
         if pool.is_sampled
     )
