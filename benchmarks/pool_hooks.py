@@ -1,135 +1,255 @@
-"""What watching connection pools costs: per acquisition and return, and in the reference proxy's throughput.
+"""What the hooks of connection pools add to one acquisition and return, library by library, and to the proxy.
 
-    python benchmarks/pool_hooks.py [--out FILE] [--rounds N]
+    python benchmarks/pool_hooks.py [--rounds N] [--window S] [--pairs] [--out FILE]
 
-Per pair: SQLAlchemy over SQLite, in a process that is attached to and let go again, several times. The proxy:
-saturated by four clients, with and without the collector in turn; its CPU time per request is the proxy's own.
+Pairs: CPU time in microseconds, in this process. Connections lead nowhere: only the pool's own work is left,
+which is the least that the hooks can be compared with. Each round measures without and with the hooks; what is
+shown is the median of the differences.
+
+Proxy: the reference proxy, attached to by its process id, saturated by 32 connections and at an ordinary rate, in
+pairs of windows with and without the collector `pool_events`; ratios and the added p99.
 """
 
 import argparse
-import http.client
+import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from perfkit.attach.session import Session  # noqa: E402
-from perfkit.attach.target import inspect  # noqa: E402
-from perfkit.clock import Clock  # noqa: E402
-from perfkit.collectors import Recording  # noqa: E402
-from perfkit.collectors.pool_events import COLLECTOR  # noqa: E402
-from tests.proxy_processes import proxy, upstream  # noqa: E402
+from benchmarks import collector_overhead  # noqa: E402
+from perfkit.collectors.pool_events import _sources  # noqa: E402
+from perfkit.lab import lab  # noqa: E402
+from perfkit.probe.pools import Recorder  # noqa: E402
+from perfkit.scenarios import load as load_scenario  # noqa: E402
 
-_PROGRAM = """
-import sys, time, sqlalchemy, sqlalchemy.pool
-engine = sqlalchemy.create_engine('sqlite://', poolclass=sqlalchemy.pool.QueuePool)
-def request():
-    engine.raw_connection().close()
-def handler():
-    request()
-print('ready', flush=True)
-for line in sys.stdin:
-    began = time.thread_time()
-    for _ in range(5000):
-        handler()
-    print((time.thread_time() - began) / 5000, flush=True)
-"""
-_REQUESTS = 4000
+_PAIRS = 4000
 
 
-def attached(pid: int, folder: Path, session: Session) -> Any:
-    """Return the collector's context on a process."""
-    target = inspect(pid)
-    folder.mkdir()
-    return COLLECTOR.record(Recording(target, folder, Clock.start(), lambda: session, print))
+class Nobody:
+    """Stands for the agent: keeps nothing, runs nothing."""
+
+    def emit(self, _row: Any) -> None:
+        """Take a row."""
+
+    def spawn(self, _steps: Any) -> None:
+        """Do not run it: what the agent's thread does is not what a pair costs."""
 
 
-def per_pair_us(rounds: int, folder: Path) -> dict[str, float]:
-    """Return the CPU time of an acquisition and a return without and with the collector, in microseconds."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdout.readline()
+class Exchange:
+    """Stands for a request of the proxy."""
+
+    client = None
+
+
+def proxy_pairs() -> Callable[[], None]:
+    """Return what takes and returns connections of the reference proxy's pool."""
+    from perfkit.proxy.pool import Pool, PoolSettings
+
+    class Timer:
+        def cancel(self) -> None:
+            pass
+
+        def when(self) -> float:
+            return 0.0
+
+    class Link:
+        def is_usable(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            pass
+
+    def connect(connection: Any) -> None:
+        connection.link = Link()
+
+    pool = Pool("upstream", PoolSettings(), connect, clock=time.monotonic, call_later=lambda *_args: Timer())
+    held: list[Any] = []
+    pool.acquire(lambda connection, _error: held.append(connection))
+    [connecting] = pool.connections.values()
+    pool.connected(connecting)
+    pool.release(held.pop())
+    exchange: Any = Exchange()
+
+    def receiver(connection: Any, _error: Any) -> None:
+        pool.release(connection)
+
+    def pairs() -> None:
+        for _ in range(_PAIRS):
+            pool.acquire(receiver, exchange)
+
+    async def in_loop() -> None:
+        pairs()
+
+    return lambda: asyncio.run(in_loop())
+
+
+def sqlalchemy_pairs() -> Callable[[], None]:
+    """Return what takes and returns connections of SQLAlchemy over SQLite."""
+    import sqlalchemy.pool
+
+    engine: Any = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.QueuePool)
+
+    def pairs() -> None:
+        for _ in range(_PAIRS):
+            engine.raw_connection().close()
+
+    return pairs
+
+
+def urllib3_pairs() -> Callable[[], None]:
+    """Return what takes and returns connections of urllib3 that are never used."""
+    import urllib3.connectionpool
+
+    pool: Any = urllib3.connectionpool.HTTPConnectionPool("localhost")
+
+    def pairs() -> None:
+        for _ in range(_PAIRS):
+            pool._put_conn(pool._get_conn())
+
+    return pairs
+
+
+def redis_pairs() -> Callable[[], None]:
+    """Return what takes and returns connections of redis-py that lead nowhere."""
+    import redis.connection
+
+    class Connection(redis.connection.Connection):  # type: ignore[misc, unused-ignore]
+        def connect(self) -> None:
+            pass
+
+        def can_read(self, timeout: float = 0) -> bool:
+            return False
+
+    pool: Any = redis.connection.ConnectionPool(connection_class=Connection)
+
+    def pairs() -> None:
+        for _ in range(_PAIRS):
+            pool.release(pool.get_connection())
+
+    return pairs
+
+
+def httpcore_pairs() -> Callable[[], None]:
+    """Return what sends requests through httpcore's asynchronous pool to answers made up beforehand."""
+    import httpcore
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    number = _PAIRS // 8
+
+    async def requests() -> None:
+        made_up = httpcore.AsyncMockBackend([answer] * (number + 1))
+        async with httpcore.AsyncConnectionPool(network_backend=made_up) as pool:
+            for _ in range(number):
+                await pool.request("GET", "http://localhost/")
+
+    return lambda: asyncio.run(requests())
+
+
+LIBRARIES: dict[str, tuple[Callable[[], Callable[[], None]], int]] = {
+    "perfkit_proxy": (proxy_pairs, _PAIRS),
+    "sqlalchemy": (sqlalchemy_pairs, _PAIRS),
+    "urllib3": (urllib3_pairs, _PAIRS),
+    "redis": (redis_pairs, _PAIRS),
+    "httpcore": (httpcore_pairs, _PAIRS // 8),
+}
+
+
+def pair_us(library: str, rounds: int) -> dict[str, float]:
+    """Return the CPU time of a pair without and with the hooks of a library, in microseconds."""
+    make, number = LIBRARIES[library]
+    pairs = make()
+    pairs()
 
     def measure() -> float:
-        process.stdin.write("go\n")  # type: ignore[union-attr]
-        return float(process.stdout.readline()) * 1e6  # type: ignore[union-attr]
+        began_ns = time.thread_time_ns()
+        pairs()
+        return (time.thread_time_ns() - began_ns) / 1e3 / number
 
-    measure()
     without, with_it = [], []
-    with Session.open(inspect(process.pid)) as session:
-        for number in range(rounds):
-            without.append(measure())
-            with attached(process.pid, folder / f"pair-{number}", session):
-                with_it.append(measure())
-    process.stdin.close()
-    process.wait(10)
+    sources, adapters = _sources("pool_parts"), _sources("pool_adapters")
+    for _ in range(rounds):
+        without.append(measure())
+        recorder = Recorder(Nobody())
+        recorder.start(sources, {library: adapters[library]})
+        try:
+            with_it.append(measure())
+            lost, errors = recorder._book.lost, recorder._book.first_error
+        finally:
+            recorder.stop()
+        if lost or errors:
+            raise SystemExit(f"{library}: {lost} events were lost, {errors}")
     added = statistics.median(b - a for a, b in zip(without, with_it, strict=True))
     return {"without_us": statistics.median(without), "with_us": statistics.median(with_it), "added_us": added}
 
 
-def proxy_ratios(rounds: int, folder: Path) -> dict[str, float]:
-    """Return throughput and CPU per request of the proxy with the collector, divided by those without."""
-    throughput, cpu = [], []
-    with upstream() as server, proxy(folder, server.port) as target, Session.open(inspect(target.pid)) as session:
-        loaded(target.port, target.pid)
-        for number in range(rounds):
-            base = loaded(target.port, target.pid)
-            with attached(target.pid, folder / f"proxy-{number}", session):
-                watched = loaded(target.port, target.pid)
-            throughput.append(watched[0] / base[0])
-            cpu.append(watched[1] / base[1])
-    return {"throughput_ratio": statistics.median(throughput), "cpu_per_request_ratio": statistics.median(cpu)}
+def table(rounds: int) -> dict[str, dict[str, float]]:
+    """Return what a pair costs, by library; those that are not installed are left out."""
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = pair_us(library, rounds)
+        except ModuleNotFoundError:
+            continue
+        each = found[library]
+        print(f"{library:14} {each['without_us']:7.2f} us alone, +{each['added_us']:.2f} us watched", flush=True)
+    return found
 
 
-def loaded(port: int, pid: int) -> tuple[float, float]:
-    """Return requests per second and CPU seconds of a process per request, of some connections that never pause."""
-
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        for _ in range(_REQUESTS // 4):
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        connection.close()
-
-    before, began = cpu_s(pid), time.perf_counter()
-    threads = [threading.Thread(target=client) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return _REQUESTS / (time.perf_counter() - began), (cpu_s(pid) - before) / _REQUESTS
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process, in seconds."""
-    return sum(map(int, Path(f"/proc/{pid}/schedstat").read_text().split()[:1])) / 1e9
+def proxy_ratios(rounds: int, window_s: float) -> dict[str, float]:
+    """Return what the proxy does with the hooks divided by what it does without, saturated and at a fixed rate."""
+    sets = {"pool_events": ("pool_events",)}
+    plain = load_scenario("healthy")
+    scenario = replace(
+        plain,
+        upstream={**plain.upstream, "latency_ms": 0, "jitter_ms": 0},
+        load=replace(plain.load, rate_per_s=collector_overhead.RATE_PER_S),
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab(scenario, Path(folder)) as running,
+        collector_overhead.attached(running.proxy_pid) as recording,
+    ):
+        settle_s = collector_overhead.SETTLE_S
+        closed = collector_overhead.at_saturation(running, recording, sets, rounds, window_s, settle_s)["pool_events"]
+        opened = collector_overhead.in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")[
+            "pool_events"
+        ]
+    return {
+        "throughput_ratio": statistics.median(on["per_s"] / off["per_s"] for on, off in closed),
+        "cpu_per_request_ratio": statistics.median(
+            on["cpu_per_request_ns"] / off["cpu_per_request_ns"] for on, off in closed
+        ),
+        "ordinary_completed_ratio": statistics.median(on["requests"] / off["requests"] for on, off in opened),
+        "ordinary_added_p99_ms": statistics.median(on["p99_ms"] - off["p99_ms"] for on, off in opened),
+    }
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--window", type=float, default=3.0, help="whole seconds per window at the proxy")
+    parser.add_argument("--pairs", action="store_true", help="leave the proxy out")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        pair = per_pair_us(options.rounds, Path(folder))
-        ratios = proxy_ratios(options.rounds, Path(folder))
-    print(f"acquire + release (SQLAlchemy): {pair['without_us']:.1f} us alone, +{pair['added_us']:.1f} us watched")
-    print(f"proxy, saturated, watched / not: throughput {ratios['throughput_ratio']:.3f}, "
-          f"CPU per request {ratios['cpu_per_request_ratio']:.3f}")  # fmt: skip
+    found: dict[str, Any] = {"pairs": table(options.rounds)}
+    if not options.pairs:
+        found["proxy"] = ratios = proxy_ratios(options.rounds, options.window)
+        print(f"proxy, saturated, watched / not: throughput {ratios['throughput_ratio']:.3f}, "
+              f"CPU per request {ratios['cpu_per_request_ratio']:.3f}")  # fmt: skip
+        print(f"proxy at {collector_overhead.RATE_PER_S:.0f} requests/s: {ratios['ordinary_completed_ratio']:.3f} of "
+              f"the requests, p99 {ratios['ordinary_added_p99_ms']:+.2f} ms")  # fmt: skip
     if options.out:
-        options.out.write_text(json.dumps({**pair, **ratios}, indent=1), "utf-8")
+        options.out.write_text(json.dumps(found, indent=1), "utf-8")
     return 0
 
 

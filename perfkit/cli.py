@@ -280,19 +280,33 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
             load_url=load_url,
             load_per_s=rate,
         )
-        profile = make(kind, pid, plan, output, TerminalProgress(quiet=quiet))
+        progress = TerminalProgress(quiet=quiet)
+        profile = make(kind, pid, plan, output, progress)
         findings = ask(profile, kind.rule)
+        if not as_json:
+            _show(findings)  # at once: what comes may fail
+        followed = kind.afterwards(profile, plan, progress)
         if as_json:
-            click.echo(json.dumps(to_json_form(str(profile.path), findings), indent=2))
+            form: dict[str, Any] = to_json_form(str(profile.path), findings)
+            if followed is not None:
+                form[followed.name] = followed.form
+            click.echo(json.dumps(form, indent=2))
             return
-        _show(findings)
+        if followed is not None:
+            click.echo(followed.text)
         click.echo(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
 
     own = [
         click.Option(
             [f"--{flag.name}"],
             help=flag.help,
-            **({"multiple": True, "metavar": flag.metavar} if flag.metavar else {"is_flag": True}),
+            **(
+                {"metavar": flag.metavar, "default": flag.default, "show_default": True}
+                if flag.default is not None
+                else {"multiple": True, "metavar": flag.metavar}
+                if flag.metavar
+                else {"is_flag": True}
+            ),
         )
         for flag in kind.flags
     ]

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
@@ -59,7 +59,7 @@ class Part:
         self._lines: Queue[str | None] = Queue()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command],
+                guarded(command),
                 process_group=0,  # Ctrl-C is for the recorder, which then ends the lab in order
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -242,6 +242,14 @@ def _toml(value: Any) -> str:
 def _key(name: str) -> str:
     """Return a key, quoted where it has to be."""
     return name if name.isidentifier() else json.dumps(name)
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """Return a command that is asked to end when the process that starts it ends, however that happens.
+
+    It has to begin with the path of a program.
+    """
+    return [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *command]
 
 
 def module_command(name: str, *arguments: str) -> list[str]:

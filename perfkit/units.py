@@ -26,6 +26,17 @@ def three_digits(value: float) -> str:
     return f"{value:.2g}"
 
 
+def mean_count_text(value: float, one: str) -> str:
+    """Return a mean of whole things: parts of one say no more than that it is less than one.
+
+    >>> [mean_count_text(v, "object") for v in (0, 0.026, 1.5, 1200.4)]
+    ['no object', 'less than one object', '1.5 objects', '1,200 objects']
+    """
+    if value < 1:
+        return f"less than one {one}" if value > 0 else f"no {one}"
+    return f"{three_digits(value)} {one}s"
+
+
 def bytes_text(size_bytes: float | None) -> str:
     """Return a size with its binary unit.
 

@@ -1,6 +1,6 @@
 """The only place that says what garbage consists of: its rate, its kinds, what it holds until it is collected."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,8 @@ from perfkit.analysis.gc_costs import Costs, site_of
 from perfkit.analysis.survival import Place
 from perfkit.profile import Profile
 
+PROBE_FILE = "<perfkit probe>"
+"""File of code that recorded, as the process saw it."""
 _WORTH_NAMING = 0.02
 _KINDS = """
 select g.type, f.function, f.file, f.line, coalesce(f.kind, '') as kind, sum(g.objects)::double as objects,
@@ -67,6 +69,14 @@ class Garbage:
     looks: int
     examined: float
     kinds: tuple[Kind, ...]
+
+    def without(self, is_left_out: Callable[[Kind], bool]) -> "Garbage":
+        """Return the garbage without some kinds; without any kind when none that is left says anything.
+
+        What is left then, plain tuples and dicts, are what those that were left out held.
+        """
+        kept = replace(self, kinds=tuple(kind for kind in self.kinds if not is_left_out(kind)))
+        return kept if len(kept.kinds) == len(self.kinds) or kept.named else replace(self, kinds=())
 
     @property
     def seen_objects(self) -> float:

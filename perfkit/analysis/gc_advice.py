@@ -24,7 +24,7 @@ _PLACES = (
 )
 _WATCH = (
     "resident memory and open descriptors over a day: garbage waits longer for its collection",
-    "the share of time in collections (perfkit record --collect gc) after each release: the knee moves with the code",
+    "the share of time in collections (perfkit record --collect gc) after each release: it changes with the code",
 )
 
 

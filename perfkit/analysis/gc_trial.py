@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from perfkit.analysis.gc_costs import Costs
 from perfkit.analysis.gc_overlap import overlap
 from perfkit.analysis.switchback import Effect
-from perfkit.analysis.trial import Experiment, Outcome, gauge, request_outcomes
+from perfkit.analysis.trial import Experiment, Outcome, Windows, gauge, request_outcomes
 from perfkit.analysis.trial import experiment as windows_of
 from perfkit.profile import Profile
 
@@ -29,7 +31,7 @@ def experiment(profile: Profile, costs: Costs) -> Experiment | None:
         profile,
         costs.pid,
         COLLECTOR,
-        lambda from_ns, until_ns: _outcomes(profile, costs, from_ns, until_ns),
+        lambda from_ns, until_ns: outcomes(profile, costs, from_ns, until_ns),
         OUTCOMES,
         ("time_ratio",),
         rank=lambda setting: setting.count(";"),
@@ -37,7 +39,7 @@ def experiment(profile: Profile, costs: Costs) -> Experiment | None:
     )
 
 
-def _outcomes(profile: Profile, costs: Costs, from_ns: int, until_ns: int) -> dict[str, float]:
+def outcomes(profile: Profile, costs: Costs, from_ns: int, until_ns: int) -> dict[str, float]:
     """Return what was measured in one window."""
     own = costs.pauses.chosen(
         (costs.pauses.start_ns >= from_ns) & (costs.pauses.start_ns < until_ns) & ~costs.pauses.ours
@@ -59,9 +61,15 @@ def _outcomes(profile: Profile, costs: Costs, from_ns: int, until_ns: int) -> di
     return values
 
 
-def _predicted_ms(means: Mapping[str, float], effects: Mapping[str, Effect]) -> float | None:
-    """Return the change of the 99th percentile that the time saved would explain."""
+def _predicted_ms(base: Windows, effects: Mapping[str, Effect]) -> tuple[float, float, float] | None:
+    """Return the change of the 99th percentile that the time saved would explain: least, mean and most of the blocks.
+
+    What all pauses are worth differs from block to block, and the share that was saved has an interval of its own.
+    """
+    gains = [values["gain_ms"] for values in base.values() if "gain_ms" in values]
+    ratio = float(np.mean([values["time_ratio"] for values in base.values()])) if base else 0.0
     saved = effects.get("time_ratio")
-    if "gain_ms" not in means or saved is None or not means.get("time_ratio"):
+    if not gains or saved is None or not ratio:
         return None
-    return -means["gain_ms"] * min(1.0, max(0.0, -saved.estimate / means["time_ratio"]))
+    most, usual, least = (min(1.0, max(0.0, -each / ratio)) for each in (saved.low, saved.estimate, saved.high))
+    return -max(gains) * most, -float(np.mean(gains)) * usual, -min(gains) * least

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from perfkit.profile import Profile
 MIN_REQUESTS = 200
 """Of fewer requests in a window, the 99th percentile is one of the two slowest."""
 _NEARLY = 0.9
+Windows = Mapping[int, Mapping[str, float]]
+"""The outcomes of one setting's window in each block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +34,41 @@ class Outcome:
     least: float = 0.0
 
 
+class Explained(StrEnum):
+    """Whether what a setting saved explains what happened to the latency of requests.
+
+    Less: the latency fell by less than that would explain, so it was not what made it long. More: it fell
+    by more, so something else changed, too.
+    """
+
+    YES = "yes"
+    LESS = "less"
+    MORE = "more"
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one setting did, compared with the present one: an effect per outcome that was measured.
 
-    `predicted_ms` is by how much the 99th percentile would fall if the cause that was named vanished, in
-    proportion to what the setting saved; None where nothing is predicted.
+    `predicted_ms` is how the 99th percentile would change if the cause that was named were all there is to it, in
+    proportion to what the setting saved: low, estimate, high over the blocks; None where nothing is predicted.
     """
 
     setting: str
     effects: dict[str, Effect]
     baseline: dict[str, float]
-    predicted_ms: float | None = None
+    predicted_ms: tuple[float, float, float] | None = None
+
+    @property
+    def explained(self) -> Explained | None:
+        """Return whether the cause explains what happened to the 99th percentile; None where that is not known."""
+        measured = self.effects.get("p99_ms")
+        if measured is None or self.predicted_ms is None:
+            return None
+        low, _estimate, high = self.predicted_ms
+        if measured.high < low:
+            return Explained.MORE
+        return Explained.LESS if measured.low > high else Explained.YES
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ def experiment(
     decides: tuple[str, ...],
     *,
     rank: Callable[[str], Any] = str,
-    predict: Callable[[Mapping[str, float], Mapping[str, Effect]], float | None] | None = None,
+    predict: Callable[[Windows, Mapping[str, Effect]], tuple[float, float, float] | None] | None = None,
 ) -> Experiment | None:
     """Return what an experiment found; None when the recording holds none of this kind.
 
@@ -126,8 +152,8 @@ def experiment(
         outcomes: what they are.
         decides: which of them decide.
         rank: orders settings by how much they ask for.
-        predict: returns the predicted change of the 99th percentile from the means with the present setting and
-            the effects of another.
+        predict: returns the predicted change of the 99th percentile (low, estimate, high) from the outcomes of each
+            block with the present setting, and the effects of another.
     """
     began = profile.sql("select 1 from settings where pid = $pid and name = $name", pid=pid, name=f"{collector}.before")
     windows = profile.sql(
@@ -143,7 +169,7 @@ def experiment(
     base = measured.get(("trial", NOW), {})
     means = _means(base)
     trials = [
-        Trial(setting, effects, means, predict(means, effects) if predict else None)
+        Trial(setting, effects, means, predict(base, effects) if predict else None)
         for (phase, setting), values in measured.items()
         if phase == "trial" and setting != NOW and (effects := _effects(base, values, outcomes))
     ]
@@ -217,7 +243,11 @@ def experiment_json(tried: Experiment) -> dict[str, Any]:
             trial.setting: {
                 "effects": {name: _effect_json(each) for name, each in trial.effects.items()},
                 "baseline": trial.baseline,
-                "predicted_p99_ms": trial.predicted_ms,
+                "predicted_p99_ms": trial.predicted_ms[1] if trial.predicted_ms else None,
+                "predicted_p99_interval_ms": [trial.predicted_ms[0], trial.predicted_ms[2]]
+                if trial.predicted_ms
+                else None,
+                "explained_by_pauses": str(trial.explained) if trial.explained else None,
                 "harms": tried.harms(trial),
             }
             for trial in tried.trials

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
+from typing import IO
 
 from perfkit.attach.errors import NoSuchProcess, NotPython, TargetGone
 from perfkit.attach.rendezvous import rendezvous
@@ -29,7 +30,12 @@ class CommandFailed(CannotRecord):
 
 @contextmanager
 def launch(
-    command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 10.0, end_wait_s: float = 10.0
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    timeout_s: float = 10.0,
+    end_wait_s: float = 10.0,
 ) -> Iterator[tuple["subprocess.Popen[bytes]", Session]]:
     """Yield `(process, session)` of a command, with the probe in the first Python it starts.
 
@@ -41,6 +47,7 @@ def launch(
     Args:
         command: program and arguments.
         env: its environment; None: ours.
+        output: where what it says goes; None: where ours goes.
         timeout_s: how long Python may take to start.
         end_wait_s: how long to wait for it after SIGTERM.
 
@@ -59,7 +66,7 @@ def launch(
     with rendezvous(None) as meeting:
         environment["PERFKIT_BOOTSTRAP"] = meeting.bootstrap
         try:
-            process = subprocess.Popen(list(command), env=environment)
+            process = subprocess.Popen(list(command), env=environment, stdout=output, stderr=output)
         except OSError as error:
             raise CommandFailed(command, error.strerror or str(error)) from error
         try:

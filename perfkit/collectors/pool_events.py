@@ -11,20 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
-from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.permission import preflight
 from perfkit.attach.streams import Stream, streaming
 from perfkit.attach.target import Target
 from perfkit.collectors import Raw, Recording
-from perfkit.probe.pool_parts.book import EVENTS
+from perfkit.probe.pool_parts.book import EVENT, EVENTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _PROBE = "pools"
-_WIDTH = 9
 _EVENT = ("at_ns", "event", "pool", "connection", "wait_ns", "held_ns", "holder", "stack_id", "active_frames")
 _STATE = ("pool", "max", "open", "in_use", "idle", "waiting", "ghosts", "sockets")
 _HOLDER = (
@@ -75,11 +73,9 @@ class PoolEvents:
         holders: list[dict[str, Any]] = []
         settings: list[dict[str, Any]] = []
         for row in stream.rows:
-            packed = b64decode(row.get("events", ""))
-            flat = unpack(f"<{len(packed) // 8}q", packed)
-            for start in range(0, len(flat), _WIDTH):
+            for values in EVENT.iter_unpack(b64decode(row.get("events", ""))):
                 each: dict[str, Any] = {
-                    name: None if value == -1 else value for name, value in zip(_EVENT, flat[start:], strict=False)
+                    name: None if value == -1 else value for name, value in zip(_EVENT, values, strict=True)
                 }
                 local, peer = addresses.get(each["connection"], (None, None))
                 events.append(

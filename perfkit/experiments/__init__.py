@@ -12,6 +12,7 @@ from perfkit.errors import CannotRecord, UsageError
 
 if TYPE_CHECKING:
     from perfkit.attach.target import Target
+    from perfkit.profile import Profile
     from perfkit.recorder import Progress
 
 DESCRIPTORS_SHARE = 0.5
@@ -26,11 +27,24 @@ class NothingToTry(CannotRecord):
 
 @dataclass(frozen=True)
 class Flag:
-    """An option of the command line: its value is a tuple of texts, or whether it was given."""
+    """An option of the command line: its value is a tuple of texts, or whether it was given (without `metavar`).
+
+    One with a `default` is given once.
+    """
 
     name: str
     help: str
     metavar: str = ""
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What was done after an experiment: what people read, and what programs do under `name`."""
+
+    name: str
+    text: str
+    form: Any = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,10 @@ class Kind(Protocol):
         Raises:
             NothingToTry, CannotRecord, UsageError: why nothing is tried.
         """
+        ...
+
+    def afterwards(self, profile: "Profile", plan: Plan, progress: "Progress") -> Followed | None:
+        """Return what is done with what was found, None: nothing."""
         ...
 
     def other_options(self) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`perfkit experiment gc`: which settings of the garbage collector are tried."""
 
+import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 from perfkit.analysis.gc_case import Case, gather
 from perfkit.attach.cgroup import memory_cgroup
 from perfkit.attach.target import Target, children
+from perfkit.confirmation import Trying, confirm
 from perfkit.errors import CannotRecord
-from perfkit.experiments import Flag, NothingToTry, Plan, most_descriptors, numbers_of
-from perfkit.record import record_pid
+from perfkit.experiments import Flag, Followed, NothingToTry, Plan, most_descriptors, numbers_of
+from perfkit.profile import Profile
+from perfkit.record import parse_duration, record_pid
 from perfkit.recorder import Progress, Settings
 from perfkit.rules.gc_tuning import RULE
 
@@ -30,11 +33,18 @@ class GcKind:
     \b
     perfkit experiment gc --pid 4242
     perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ --rate 200 --thresholds 10000 --freeze
+    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ \\
+        --confirm "python app.py --port 8081" --confirm-load http://127.0.0.1:8081/
     """
 
     flags: tuple[Flag, ...] = (
         Flag("thresholds", "First thresholds to try.  [default: chosen]", "T0[,T0...]"),
         Flag("freeze", "Try gc.freeze(), too."),
+        Flag("confirm", "Then start this anew, without and with the setting that was best.", "COMMAND"),
+        Flag("confirm-load", "Where that answers.  [default: --load]", "URL"),
+        Flag("confirm-starts", "How often each is started.", "N", default="2"),
+        Flag("confirm-for", "How long each is measured.", "TIME", default="10s"),
+        Flag("confirm-warm-up", "How long each is left alone before.", "TIME", default="3s"),
     )
     collector: str = "gc_experiment"
     collect: tuple[str, ...] = (
@@ -57,6 +67,35 @@ class GcKind:
             )
         return {"arms": self._arms(target.pid, plan, progress), **_limits(target.pid)}
 
+    def afterwards(self, profile: Profile, plan: Plan, progress: Progress) -> Followed | None:
+        """Return whether the setting that was best holds on fresh processes; nothing when that was not asked for.
+
+        Raises:
+            UsageError: it cannot be asked for like this.
+            CannotRecord: the command could not be started or measured.
+        """
+        asked = plan.asked
+        command = _last(asked.get("confirm"))
+        if not command:
+            return None
+        (starts,) = numbers_of((str(asked.get("confirm_starts") or 2),), "--confirm-starts")
+        confirmed = confirm(
+            profile,
+            Trying(
+                command=tuple(shlex.split(command)),
+                load_url=_last(asked.get("confirm_load")) or plan.load_url,
+                load_per_s=plan.load_per_s,
+                starts=int(starts),
+                warm_up_s=parse_duration(str(asked.get("confirm_warm_up") or "3s")),
+                measure_s=parse_duration(str(asked.get("confirm_for") or "10s")),
+            ),
+            progress,
+        )
+        if confirmed is None:
+            return Followed("confirmation", "on fresh processes: nothing to confirm, no setting was better")
+        text = f"on fresh processes: {confirmed.verdict}  {confirmed.title}\n  {confirmed.hint}"
+        return Followed("confirmation", text, confirmed.to_json_form())
+
     def other_options(self) -> dict[str, dict[str, Any]]:
         """Return more readings than usual: windows are short."""
         return {"loop_lag": {"asks_per_s": 50.0}, "python_memory": {"every_s": 0.5}}
@@ -73,6 +112,11 @@ class GcKind:
         if freeze and len(thresholds) == 1:
             arms[f"gc.freeze(); gc.set_threshold({thresholds[0]})"] = {"thresholds": [*thresholds], "freeze": True}
         return arms
+
+
+def _last(texts: Any) -> str | None:
+    """Return the last of an option that was given some times, None: it was not."""
+    return str(texts[-1]) if texts else None
 
 
 def _candidates(case: Case) -> tuple[tuple[int, ...], bool]:

@@ -9,7 +9,8 @@ from perfkit.attach.session import Session
 from perfkit.attach.target import Target
 from perfkit.collectors.pool_events import COLLECTOR as POOL_EVENTS
 from perfkit.errors import CannotRecord, UsageError
-from perfkit.experiments import Flag, NothingToTry, Plan, most_descriptors, numbers_of
+from perfkit.experiments import Flag, Followed, NothingToTry, Plan, most_descriptors, numbers_of
+from perfkit.profile import Profile
 from perfkit.recorder import Progress
 
 _WORDS = {"sizes": "size", "lifetimes": "lifetime", "idle_times": "idle", "kept_idle": "kept"}
@@ -84,6 +85,10 @@ class PoolKind:
             "max_open": int((present + grown) * _MOST_OPEN) + _SPARE_OPEN,
             "max_descriptors": most_descriptors(target.pid) + grown,
         }
+
+    def afterwards(self, _profile: Profile, _plan: Plan, _progress: Progress) -> Followed | None:
+        """Return nothing: what was found is said by the rule."""
+        return None
 
     def other_options(self) -> dict[str, dict[str, Any]]:
         """Return nothing: the others run as usual."""

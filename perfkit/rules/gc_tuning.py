@@ -6,11 +6,16 @@ from perfkit.analysis import gc_advice
 from perfkit.analysis.gc_case import Case, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import Flavour, Prediction
-from perfkit.analysis.trial import Experiment, experiment_json
+from perfkit.analysis.trial import Experiment, Explained, experiment_json
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
-from perfkit.units import bytes_text, count_text, percent_text, seconds_text, three_digits
+from perfkit.units import bytes_text, count_text, mean_count_text, percent_text, seconds_text, three_digits
+
+_EXPLAINED: dict[Explained | None, str] = {
+    Explained.LESS: ", less than the pauses that it saved would explain: collections are not what makes requests slow",
+    Explained.MORE: ", more than the pauses that it saved would explain: something else changed, too",
+}
 
 _LEAST_LEFT = 0.01
 """No prediction says that more than 99 of 100 collections go: what makes the others is below the noise."""
@@ -163,8 +168,7 @@ class GcTuning:
             latency = ""
             if faster is not None:
                 latency = f", p99 by {change_text(faster, 'ms')}"
-                if faster.is_clear and best.predicted_ms is not None and not faster.holds(best.predicted_ms):
-                    latency += ", which the pauses do not explain: something else changed, too"
+                latency += _EXPLAINED.get(best.explained, "")
             code = best.setting.replace("; ", "\n")
             advice = gc_advice.freeze() if freezes else gc_advice.raised(code)
             return gc_finding(
@@ -173,7 +177,8 @@ class GcTuning:
                 "freeze" if freezes else "raise_threshold",
                 f"Tried on the live process, {best.setting} changed the time in collections by "
                 f"{change_text(best.effects['time_ratio'], 'ratio')}{latency}",
-                f"Set it where the application starts: {best.setting}. Then confirm on a fresh process.",
+                f"Set it where the application starts: {best.setting}. Before that, confirm it on fresh processes: "
+                "`perfkit experiment gc ... --confirm 'COMMAND'`.",
                 confidence=0.95,
                 advice=advice,
                 more=numbers,
@@ -365,7 +370,10 @@ class GcTuning:
             if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
                 other = found.raised(found.knee)
                 more["alternative"] = prediction_json(other)
-                or_raise = f"Or try {other.setting}, which makes them rare instead of short. "
+                or_raise = (
+                    f"Or try {other.setting}, which makes them rare instead of short "
+                    f"({percent_text(other.time_ratio)}, but garbage waits longer). "
+                )
             if self._is_worth_it(case, prediction):
                 return gc_finding(
                     case,
@@ -373,8 +381,9 @@ class GcTuning:
                     "freeze",
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
-                    f"{three_digits(full.yield_objects)} objects freed",
-                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). {or_raise}"
+                    f"freeing {mean_count_text(full.yield_objects, 'object')} at a time",
+                    f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). Predicted: "
+                    f"{percent_text(prediction.time_ratio)} of the time. {or_raise}"
                     f"{self._risk_of_freezing(case)}{prove}",
                     confidence=0.8,
                     advice=gc_advice.freeze(),

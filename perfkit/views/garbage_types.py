@@ -1,5 +1,6 @@
 """What is the garbage that only the collector can free?"""
 
+from perfkit.analysis.cyclic_garbage import PROBE_FILE
 from perfkit.profile import Profile
 from perfkit.units import bytes_text, count_text, percent_text, three_digits
 from perfkit.views.display import Bar, Cell, Note, Place, PlainTable
@@ -17,10 +18,13 @@ def garbage_types(profile: Profile, *, pid: int | None = None, top: int = 10) ->
     case = gc_case(profile, chosen_pid(profile, pid))
     if case is None:
         return Note("Nothing was recorded: it takes the collectors gc_pauses and cyclic_garbage to see garbage.")
-    garbage = case.garbage
+    garbage = case.garbage.without(lambda kind: kind.site is not None and kind.site.file == PROBE_FILE)
+    ours = case.garbage.seen_objects - garbage.seen_objects
     rate = f"{three_digits(garbage.objects_per_s)} objects per second were freed by collections"
     if not garbage.kinds:
         looked = f"{count_text(garbage.looks)} looks at the newest objects found no garbage"
+        if ours:
+            looked = f"all that {count_text(garbage.looks)} looks found came from perfkit's own recording"
         return Note(f"{rate}; {looked if garbage.looks else 'nobody looked what they were'}.")
     most = max(kind.objects for kind in garbage.kinds)
     named, others = list(garbage.named), [kind for kind in garbage.kinds if kind not in garbage.named]
@@ -40,5 +44,6 @@ def garbage_types(profile: Profile, *, pid: int | None = None, top: int = 10) ->
     headers: tuple[str, ...] = ("type", "made in", "called from", "share of the garbage", "made", "each holds")
     headers = (*headers, "open descriptors") if has_descriptors else headers
     found = f"{count_text(garbage.seen_objects)} unreachable ones in {count_text(garbage.looks)} looks"
-    notes = (f"{rate}. Their kinds are known from looks at the newest objects: {found}.",)
+    left_out = f" {count_text(ours)} that perfkit's own recording made are left out." if ours else ""
+    notes = (f"{rate}. Their kinds are known from looks at the newest objects: {found}.{left_out}",)
     return PlainTable(headers, rows, numbers=frozenset(headers[3:]), notes=notes)

@@ -1,7 +1,7 @@
 """Who asks for collections by hand?"""
 
 from perfkit.profile import Profile
-from perfkit.units import count_text, percent_text, seconds_text, three_digits
+from perfkit.units import count_text, mean_count_text, percent_text, seconds_text, three_digits
 from perfkit.views.display import Cell, Note, Place, PlainTable
 from perfkit.views.selection import chosen_pid, gc_case
 
@@ -25,7 +25,7 @@ def gc_callers(profile: Profile, *, pid: int | None = None, top: int = 10) -> Pl
             f"{count_text(each.collections)}, {three_digits(each.collections / case.costs.covered_s)}/s",
             percent_text(each.time_ratio),
             seconds_text(each.p50_ms / 1e3),
-            f"{three_digits(each.collected / each.collections)} objects",
+            mean_count_text(each.collected / each.collections, "object"),
         ]
         for each in case.costs.callers[:top]
     ]

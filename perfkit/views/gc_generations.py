@@ -2,7 +2,7 @@
 
 from perfkit.analysis.gc_costs import GenerationCost
 from perfkit.profile import Profile
-from perfkit.units import count_text, percent_text, seconds_text, three_digits
+from perfkit.units import count_text, mean_count_text, percent_text, seconds_text, three_digits
 from perfkit.views.display import Bar, Cell, Note, PlainTable
 from perfkit.views.selection import chosen_pid, gc_case
 
@@ -19,7 +19,16 @@ def gc_generations(profile: Profile, *, pid: int | None = None) -> PlainTable | 
         return Note("The collector never ran while it was recorded.")
     most = max(each.time_ratio for each in case.costs.generations)
     rows = [_row(each, most) for each in sorted(case.costs.generations, key=lambda each: -each.time_ratio)]
-    headers = ("walks", "started by", "how many", "share of time", "usual pause", "p99", "longest", "frees each time")
+    headers = (
+        "walks",
+        "started by",
+        "how many",
+        "share of time",
+        "usual pause",
+        "99 % take at most",
+        "longest",
+        "frees each time",
+    )
     return PlainTable(headers, rows, numbers=frozenset(headers[2:]))
 
 
@@ -33,5 +42,5 @@ def _row(each: GenerationCost, most: float) -> list[Cell]:
         seconds_text(each.p50_ms / 1e3),
         seconds_text(each.p99_ms / 1e3),
         seconds_text(each.max_ms / 1e3),
-        f"{three_digits(each.yield_objects)} objects",
+        mean_count_text(each.yield_objects, "object"),
     ]

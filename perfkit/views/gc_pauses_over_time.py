@@ -28,7 +28,9 @@ def gc_pauses_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Cha
     case = gc_case(profile, chosen_pid(profile, pid))
     if case is None:
         return Note("Nothing was recorded: it takes the collector gc_pauses to see collections.")
-    own = case.costs.pauses.chosen(~case.costs.pauses.ours)
+    pauses = case.costs.pauses
+    # Collectors are stopped one after the other: what comes after the end would pile up at the edge.
+    own = pauses.chosen(~pauses.ours & (pauses.start_ns <= profile.manifest.duration_ns))
     if not len(own):
         return Note("The collector never ran while it was recorded.")
     per, time_title = time_unit(profile.duration_s)

@@ -26,7 +26,7 @@ def gc_predictions(profile: Profile, *, pid: int | None = None) -> PlainTable | 
     most = max(each.time_ratio for _, each in settings) or 1.0
     rows: list[list[Cell]] = [
         [
-            f"{name}, above the knee" if name == f"gc.set_threshold({model.knee})" else name,
+            f"{name}, above all that live for a moment" if name == f"gc.set_threshold({model.knee})" else name,
             Bar(percent_text(each.time_ratio), each.time_ratio / most),
             f"{three_digits(each.full_per_s)}/s" if each.full_per_s > _RARELY_PER_S else "none",
             seconds_text(each.full_pause_ms / 1e3) if each.full_per_s > _RARELY_PER_S else "",

@@ -40,7 +40,7 @@ def trials_table(tried: Experiment, shown: Sequence[str], notes: Iterable[str] =
 
 def difference_text(effect: Effect, unit: str) -> str:
     """Return a difference and its interval on one line."""
-    return f"{_signed(effect.estimate, unit)} ({_signed(effect.low, unit)} to {_signed(effect.high, unit)})"
+    return f"{signed(effect.estimate, unit)} ({signed(effect.low, unit)} to {signed(effect.high, unit)})"
 
 
 def _cells(tried: Experiment, effects: Mapping[str, Effect], names: list[str]) -> list[Cell]:
@@ -50,11 +50,11 @@ def _cells(tried: Experiment, effects: Mapping[str, Effect], names: list[str]) -
 
 def _estimate(effect: Effect, unit: str) -> Estimate:
     """Return a difference with its interval and its p."""
-    low, high = _signed(effect.low, unit), _signed(effect.high, unit)
-    return Estimate(_signed(effect.estimate, unit), f"{low} to {high}, p {effect.p:.2g}")
+    low, high = signed(effect.low, unit), signed(effect.high, unit)
+    return Estimate(signed(effect.estimate, unit), f"{low} to {high}, p {effect.p:.2g}")
 
 
-def _signed(value: float, unit: str) -> str:
+def signed(value: float, unit: str) -> str:
     """Return a difference with its sign; what rounds to nothing has none."""
     text = value_text(abs(value), "" if unit == "count" else unit)
     return f"{'+' if value > 0 else '−' if value < 0 else '±'}{text}"  # noqa: RUF001 - a minus, not a hyphen

@@ -33,7 +33,7 @@ class Adapter:
         self.hooks = [
             book.hook(response, "__del__", ("self",), self._unread),
             book.hook(connector, "connect", ("self",), book.wishing(self), self._acquired, book.gave_up),
-            book.hook(connector, "_release", ("protocol",), book.releasing),
+            book.hook(connector, "_release", ("protocol",), book.releasing, frameless=True),
             book.hook(module.Connection, "__del__", ("self",), self._collected),
             book.hook(module.TCPConnector, "_create_connection", ("self",), book.first, self._created),
             book.hook(module.ResponseHandler, "connection_lost", ("self",), book.closing),

@@ -27,12 +27,13 @@ class Adapter:
         pool = module.Pool
         self.classes = (pool,)
         self.folder = module.__file__
+        self._serving = pool._serve_waiters.__code__
         self.hooks = [
             book.hook(module.Ticket, "__init__", ("self", "pool", "holder"), self._queued),
-            book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent),
+            book.hook(pool, "_check_out", ("self", "connection", "holder"), self._lent, frameless=True),
             book.hook(pool, "_settle", ("ticket", "connection"), self._settled),
             book.hook(pool, "waiter_left", ("ticket",), self._left),
-            book.hook(pool, "release", ("self", "connection"), lambda values, _frame: book.released(values[1])),
+            book.hook(pool, "release", ("connection",), book.releasing, frameless=True),
             book.hook(pool, "connected", ("self", "connection"), self._connected),
             book.hook(pool, "_count_close", ("self", "connection"), lambda values, _frame: book.closed(values[1])),
         ]
@@ -87,9 +88,14 @@ class Adapter:
         """Return the wish of a request, which has ended when its client is gone."""
         wish = self._book.wish(pool, self, frame)
         if hasattr(holder, "client"):
-            wish.ended = _Ending(holder)
+            wish.ended = ref(holder)
             wish.holder = self._book.someone()
         return wish
+
+    def has_ended(self, exchange: Any) -> bool:
+        """Whether the client of a request is gone."""
+        transport = getattr(getattr(exchange, "client", None), "_transport", None)
+        return transport is None or bool(transport.is_closing())
 
     def _queued(self, values: list[Any], frame: Any) -> None:
         """Note who has to wait."""
@@ -99,8 +105,8 @@ class Adapter:
     def _lent(self, values: list[Any], frame: Any) -> None:
         """Grant a wish on the spot; those that had to wait are granted by `_settled`."""
         pool, connection, holder = values
-        if frame.f_code.co_name != "_serve_waiters":
-            self._book.acquired(self._wish(pool, holder, frame), connection)
+        if not self._tickets or (frame or sys._getframe(2)).f_code is not self._serving:
+            self._book.lent(pool, self, connection, frame, holder if hasattr(holder, "client") else None)
 
     def _settled(self, values: list[Any], _frame: Any) -> None:
         """Answer a wish that had to wait."""
@@ -140,16 +146,3 @@ def _draw_lives_anew(pool: Any) -> None:
         if lifetime_s:
             left_s = max(0.0, connection.created_at + lifetime_s - now)
             connection.expiry = pool._call_later(left_s, pool._expire, connection)
-
-
-class _Ending:
-    """Tells whether the client of a request is gone; holds no reference to it."""
-
-    __slots__ = ("exchange",)
-
-    def __init__(self, exchange: Any) -> None:
-        self.exchange = ref(exchange)
-
-    def __call__(self) -> bool:
-        transport = getattr(getattr(self.exchange(), "client", None), "_transport", None)
-        return transport is None or bool(transport.is_closing())

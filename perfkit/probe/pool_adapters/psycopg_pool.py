@@ -38,7 +38,7 @@ class Adapter:
         for pool in pools:
             self.hooks += [
                 book.hook(pool, "getconn", ("self",), book.wishing(self), book.acquired, book.gave_up),
-                book.hook(pool, "putconn", ("conn",), book.releasing),
+                book.hook(pool, "putconn", ("conn",), book.releasing, frameless=True),
                 book.hook(pool, "_connect", ("self",), book.first, self._created),
                 book.hook(pool, "_close_connection", ("conn",), book.closing),
             ]

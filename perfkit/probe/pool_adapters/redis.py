@@ -39,7 +39,7 @@ class Adapter:
             for pool in pools:
                 self.hooks += [
                     book.hook(pool, "get_connection", ("self",), book.wishing(self), book.acquired, book.gave_up),
-                    book.hook(pool, "release", ("connection",), book.releasing),
+                    book.hook(pool, "release", ("connection",), book.releasing, frameless=True),
                 ]
             for name in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):
                 self.hooks.append(book.hook(getattr(source, name), "_connect", ("self",), book.first, book.created))

@@ -31,7 +31,7 @@ class Adapter:
         self.folder = module.__file__.rpartition("connectionpool.py")[0]
         self.hooks = [
             book.hook(pool, "_get_conn", ("self",), book.wishing(self), book.acquired, book.gave_up),
-            book.hook(pool, "_put_conn", ("conn",), book.releasing),
+            book.hook(pool, "_put_conn", ("conn",), book.releasing, frameless=True),
         ]
         plain = module.HTTPConnection
         for kind in dict.fromkeys((plain, module.HTTPSConnection)):

@@ -11,6 +11,8 @@ import sys
 from _thread import get_ident
 from _weakref import ref
 from collections import deque
+from itertools import count
+from struct import Struct
 from time import monotonic_ns
 
 TYPE_CHECKING = False
@@ -28,7 +30,15 @@ EVENTS = (
     "collected", "waiting",
 )  # fmt: skip
 """Kinds of events; a row has the place in here."""
+EVENT = Struct("<qbiiqqiib")
+"""A row: when, kind, pool, connection, waited and held in nanoseconds, holder, stack, active frames; -1: unknown.
+
+Bytes, because the garbage collector of the target does not count them: rows that pile up between two
+drains must not be what makes it collect.
+"""
+_row = EVENT.pack
 _KINDS = {name: number for number, name in enumerate(EVENTS)}
+_ACQUIRED, _RELEASED = _KINDS["acquired"], _KINDS["released"]
 
 _MAX_FRAMES = 48
 _WINDOW_BITS = 27
@@ -83,27 +93,30 @@ class Slot:
 
 
 class Checkout:
-    """One acquisition: from the wish for a connection to its return."""
+    """One acquisition: from the wish for a connection to its return.
+
+    Whoever makes one sets all attributes itself: an initialiser would take as long as all the rest.
+    """
 
     __slots__ = (
         "active", "ended", "frames", "held_since", "holder", "pool", "ref", "seen", "slot", "stack", "task", "thread",
         "told", "wished_at",
     )  # fmt: skip
 
-    def __init__(self, pool: PoolEntry, thread: int) -> None:
-        self.pool, self.thread = pool, thread
-        self.stack = UNKNOWN
-        self.frames: tuple[int, ...] = ()
-        self.active = UNKNOWN
-        self.ended: Callable[[], bool] | None = None
-        self.task: Any = None
-        self.holder = UNKNOWN
-        self.wished_at = monotonic_ns()
-        self.held_since = 0
-        self.slot = UNKNOWN
-        self.ref: Any = None
-        self.seen: dict[int, Callable[[], Any]] = {}
-        self.told = False
+    active: int
+    ended: Any
+    frames: tuple[int, ...]
+    held_since: int
+    holder: int
+    pool: PoolEntry
+    ref: Any
+    seen: dict[int, Callable[[], Any]] | None
+    slot: int
+    stack: int
+    task: Any
+    thread: int
+    told: bool
+    wished_at: int
 
 
 class Book:
@@ -111,12 +124,12 @@ class Book:
 
     def __init__(self, hook: Any) -> None:
         self.hook = hook
-        self.events: deque[tuple[int, ...]] = deque()
+        self.events: deque[bytes] = deque()
         self.lost = 0
         self.errors = 0
         self.first_error = ""
-        self.calls = 0
         self.in_vain: dict[tuple[int, str], int] = {}
+        self.sent = 0
         self.pools: dict[int, PoolEntry] = {}
         self.new_pools: list[PoolEntry] = []
         self.slots: dict[int, Slot] = {}
@@ -128,10 +141,13 @@ class Book:
         self._is_own: dict[int, bool] = {}
         self._holders: dict[int, tuple[Any, int]] = {}
         self._threads: dict[int, int] = {}
-        self._holder_count = 0
+        self._numbers = count(1)
+        self.someone = self._numbers.__next__
         self._unowned: dict[int, tuple[int, Any]] = {}
         self._returns: dict[int, int] = {}
         self._window = self._room = 0
+        self._loop_of_thread: Any = None
+        self._task_of_loop: Any = None
         self._pool_count = 0
         self._slot_count = 0
 
@@ -143,7 +159,7 @@ class Book:
 
     # What adapters hook --------------------------------------------------------------------------
 
-    def wishing(self, adapter: Any) -> Callable[[list[Any], Any], Checkout]:
+    def wishing(self, adapter: Any) -> Callable[[Any, Any], Checkout]:
         """Return what to call when a function begins that acquires from its first parameter, a pool."""
         return lambda values, frame: self.wish(values[0], adapter, frame)
 
@@ -151,10 +167,26 @@ class Book:
         """Return the first parameter, for the end of the call."""
         return values[0]
 
-    def releasing(self, values: list[Any], _frame: Any) -> None:
-        """Note that the first parameter, if it is a connection, is back."""
-        if values[0] is not None:
-            self.released(values[0])
+    def releasing(self, values: Any, _frame: Any) -> None:
+        """Note that the first parameter, if it is a connection, is back: `released` for the usual case."""
+        key = values[0]
+        number = id(key)
+        checkout = self.checkouts.get(number)
+        if checkout is None or not (checkout.ref is None or checkout.ref() is key):
+            return
+        self.checkouts.pop(number, None)
+        if checkout.frames:
+            self._end(checkout, "released")
+            return
+        now_ns = monotonic_ns()
+        events = self.events
+        if len(events) >= ROOM:
+            self.lost += 1
+            return
+        events.append(
+            _row(now_ns, _RELEASED, checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
+                 checkout.holder, UNKNOWN, UNKNOWN)
+        )  # fmt: skip
 
     def closing(self, values: list[Any], _frame: Any) -> None:
         """Note that the first parameter, a connection, is closed."""
@@ -174,22 +206,74 @@ class Book:
 
     def wish(self, pool: Any, adapter: Any, frame: FrameType | None) -> Checkout:
         """Note that somebody begins to acquire a connection."""
-        self.calls += 1
-        entry = self.pool(pool, adapter)
-        task = _current_task() or _current_greenlet()
-        wish = Checkout(entry, get_ident())
-        window = wish.wished_at >> _WINDOW_BITS
-        if window != self._window:
-            self._window, self._room = window, _STACKS_PER_WINDOW
-        if self._room:
-            self._room -= 1
-            root = getattr(task.get_coro(), "cr_frame", None) if hasattr(task, "get_coro") else None
-            wish.stack, wish.frames = self._stack(frame, adapter.folder, root)
-        if task is not None:
-            wish.task = ref(task)
-        wish.holder = self._holder(task, wish.thread)
+        entry = self.pools.get(id(pool))
+        if entry is None or entry.ref() is not pool:
+            entry = self.pool(pool, adapter)
+        wish = Checkout()
+        wish.active = wish.slot = UNKNOWN
+        wish.ended = wish.ref = wish.seen = wish.task = None
+        wish.held_since = 0
+        wish.told = False
+        wish.pool = entry
+        wish.thread = thread = get_ident()
+        wish.wished_at = now_ns = monotonic_ns()
+        task = self._current_task()
+        if task is None and ("gevent" in sys.modules or "eventlet" in sys.modules):
+            task = _current_greenlet()
+        if task is None:
+            wish.holder = self._threads.get(thread) or self._holder(thread)
+        else:
+            known = self._holders.get(id(task))
+            if known is None or known[0]() is not task:
+                known = self._new_holder(task)
+            wish.task, wish.holder = known
+        if self._room or now_ns >> _WINDOW_BITS != self._window:
+            self._sample(wish, frame, adapter, task)
+        else:
+            wish.stack, wish.frames = UNKNOWN, ()
         self.wishes[id(wish)] = wish
         return wish
+
+    def lent(self, pool: Any, adapter: Any, slot: Any, frame: FrameType | None, holder: Any = None) -> None:
+        """Note that a connection was acquired on the spot, asked for by what `begin` of a hook calls this.
+
+        A `holder` that is neither a task nor a thread may be named: `adapter.has_ended(holder)` has to tell whether
+        it is gone. No reference to it is kept.
+        """
+        if holder is None:
+            self.acquired(self.wish(pool, adapter, frame or sys._getframe(3)), slot)
+            return
+        entry = self.pools.get(id(pool))
+        if entry is None or entry.ref() is not pool:
+            entry = self.pool(pool, adapter)
+        number = id(slot)
+        place = self.slots.get(number)
+        if place is None or not (place.ref is None or place.ref() is slot):
+            place = self._slot(slot, entry)
+        checkouts = self.checkouts
+        if number in checkouts:
+            self.released(slot)
+        checkout = Checkout()
+        checkout.pool = entry
+        checkout.slot = connection = place.number
+        checkout.ref = place.ref
+        checkout.holder = someone = self.someone()
+        checkout.ended = ref(holder)
+        checkout.wished_at = checkout.held_since = now_ns = monotonic_ns()
+        checkout.active = UNKNOWN
+        checkout.seen = checkout.task = None
+        checkout.thread = 0
+        checkout.told = False
+        if self._room or now_ns >> _WINDOW_BITS != self._window:
+            self._sample(checkout, frame or sys._getframe(3), adapter, None)
+        else:
+            checkout.stack, checkout.frames = UNKNOWN, ()
+        checkouts[number] = checkout
+        events = self.events
+        if len(events) >= ROOM:
+            self.lost += 1
+            return
+        events.append(_row(now_ns, _ACQUIRED, entry.number, connection, 0, UNKNOWN, someone, checkout.stack, UNKNOWN))
 
     def acquired(self, wish: Checkout, slot: Any, key: Any = None) -> None:
         """Note that a wish was granted; `key` stands for this use where several can share a slot."""
@@ -197,16 +281,35 @@ class Book:
         self.wishes.pop(id(wish), None)
         if slot is None:
             return
+        wish.held_since = now_ns
         if key is None:
             key = slot
-        place = self._slot(slot, wish.pool)
-        if id(key) in self.checkouts:
+        place = self.slots.get(id(slot))
+        if place is None or not (place.ref is None or place.ref() is slot):
+            place = self._slot(slot, wish.pool)
+        number = id(key)
+        if number in self.checkouts:
             self.released(key)
-        wish.slot, wish.held_since = place.number, now_ns
+        wish.slot = place.number
         wish.ref = place.ref if key is slot else _reference(key, self._key_is_gone)
-        self.checkouts[id(key)] = wish
-        wait_ns = now_ns - wish.wished_at
-        self._note(now_ns, "acquired", wish.pool.number, place.number, wait_ns, UNKNOWN, wish.holder, wish.stack)
+        self.checkouts[number] = wish
+        events = self.events
+        if len(events) >= ROOM:
+            self.lost += 1
+            return
+        events.append(
+            _row(
+                now_ns,
+                _ACQUIRED,
+                wish.pool.number,
+                place.number,
+                now_ns - wish.wished_at,
+                UNKNOWN,
+                wish.holder,
+                wish.stack,
+                UNKNOWN,
+            )
+        )
 
     def gave_up(self, wish: Checkout, error: BaseException | None, event: str = "") -> None:
         """Note that a wish was not granted."""
@@ -220,11 +323,11 @@ class Book:
 
     def released(self, key: Any, event: str = "released") -> None:
         """Note that a connection is back."""
-        checkout = self.checkouts.get(id(key))
-        if checkout is None or not _is(checkout.ref, key):
+        number = id(key)
+        checkout = self.checkouts.get(number)
+        if checkout is None or not (checkout.ref is None or checkout.ref() is key):
             return
-        self.calls += 1
-        self.checkouts.pop(id(key), None)
+        self.checkouts.pop(number, None)
         self._end(checkout, event)
 
     def returning(self, key: Any) -> None:
@@ -269,7 +372,11 @@ class Book:
         place.is_born = True
         now_ns = monotonic_ns()
         if in_use and id(slot) not in self.checkouts:
-            checkout = Checkout(pool, 0)
+            checkout = Checkout()
+            checkout.pool, checkout.thread, checkout.wished_at = pool, 0, now_ns
+            checkout.active = checkout.holder = checkout.stack = UNKNOWN
+            checkout.ended = checkout.seen = checkout.task = None
+            checkout.frames, checkout.told = (), False
             checkout.slot, checkout.held_since = place.number, now_ns
             checkout.ref = _reference(slot, self._key_is_gone)
             self.checkouts[id(slot)] = checkout
@@ -327,19 +434,24 @@ class Book:
         if len(self.events) >= ROOM:
             self.lost += 1
             return
-        self.events.append((at_ns, _KINDS[event], pool, slot, wait_ns, held_ns, holder, stack, active))
+        self.events.append(_row(at_ns, _KINDS[event], pool, slot, wait_ns, held_ns, holder, stack, min(active, 127)))
 
     def _end(self, checkout: Checkout, event: str) -> None:
         """Note the end of a check-out, and how much of the stack that took it is still there."""
         now_ns = monotonic_ns()
-        active, stack = checkout.active, checkout.stack
-        if event != "released":
-            active = UNKNOWN
-        elif active == UNKNOWN:
-            active = self._compared(checkout)
-        active = max(active, UNKNOWN)
-        self._note(now_ns, event, checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
-                   checkout.holder, stack, active)  # fmt: skip
+        active = UNKNOWN
+        if checkout.frames and event == "released":
+            active = checkout.active
+            if active == UNKNOWN:
+                active = self._compared(checkout)
+            active = min(max(active, UNKNOWN), 127)
+        if len(self.events) >= ROOM:
+            self.lost += 1
+            return
+        self.events.append(
+            _row(now_ns, _KINDS[event], checkout.pool.number, checkout.slot, UNKNOWN, now_ns - checkout.held_since,
+                 checkout.holder, checkout.stack, active)
+        )  # fmt: skip
 
     def _compared(self, checkout: Checkout) -> int:
         """Return how many frames that took a connection are active where it is being returned; not every time."""
@@ -362,12 +474,15 @@ class Book:
         """
         living = {id(frame) for frame in frames}
         kept = []
+        known = checkout.seen
+        if known is None:
+            known = checkout.seen = {}
         for number in checkout.frames:
-            if number not in living or checkout.seen.get(number, _always)() is None:
-                checkout.seen[number] = _never
-            elif number in suspended and number not in checkout.seen:
-                checkout.seen[number] = ref(suspended[number])
-            if checkout.seen.get(number) is not _never:
+            if number not in living or known.get(number, _always)() is None:
+                known[number] = _never
+            elif number in suspended and number not in known:
+                known[number] = ref(suspended[number])
+            if known.get(number) is not _never:
                 kept.append(number)
         return len(kept)
 
@@ -419,29 +534,43 @@ class Book:
         except Exception as error:  # noqa: BLE001 - as above
             self.account(error)
 
-    def someone(self) -> int:
-        """Return the number of a holder that is neither a task nor a thread."""
-        self._holder_count += 1
-        return self._holder_count
+    def _holder(self, thread: int) -> int:
+        """Return the number of a thread."""
+        number = self._threads.get(thread)
+        if number is None:
+            number = self._threads[thread] = self.someone()
+        return number
 
-    def _holder(self, task: Any, thread: int) -> int:
-        """Return the number of a task, or of a thread where no task runs."""
-        if task is None:
-            number = self._threads.get(thread)
-            if number is None:
-                self._holder_count += 1
-                number = self._threads[thread] = self._holder_count
-            return number
-        known = self._holders.get(id(task))
-        if known is not None and known[0]() is task:
-            return known[1]
-        self._holder_count += 1
-        self._holders[id(task)] = ref(task), self._holder_count
+    def _new_holder(self, task: Any) -> tuple[Any, int]:
+        """Give a task a number; return it with a reference to the task."""
+        known = self._holders[id(task)] = ref(task), self.someone()
         if len(self._holders) > 2 * _MAX_UNOWNED:
             for number, (reference, _holder) in list(self._holders.items()):
                 if reference() is None:
                     self._holders.pop(number, None)
-        return self._holder_count
+        return known
+
+    def _current_task(self) -> Any:
+        """Return asyncio's task that runs in this thread, None: none does."""
+        running = self._loop_of_thread
+        if running is None:
+            events, tasks = sys.modules.get("asyncio.events"), sys.modules.get("asyncio.tasks")
+            if not hasattr(events, "_get_running_loop") or not hasattr(tasks, "current_task"):
+                return None
+            running = self._loop_of_thread = events._get_running_loop  # type: ignore[union-attr]
+            known = getattr(tasks, "_current_tasks", None) if sys.version_info < (3, 12) else None
+            self._task_of_loop = tasks.current_task if known is None else known.get  # type: ignore[union-attr]
+        loop = running()
+        return self._task_of_loop(loop) if loop is not None else None
+
+    def _sample(self, checkout: Checkout, frame: Any, adapter: Any, task: Any) -> None:
+        """Note the stack that takes a connection, unless there were enough of late."""
+        window = monotonic_ns() >> _WINDOW_BITS
+        if window != self._window:
+            self._window, self._room = window, _STACKS_PER_WINDOW
+        self._room -= 1
+        root = getattr(task.get_coro(), "cr_frame", None) if hasattr(task, "get_coro") else None
+        checkout.stack, checkout.frames = self._stack(frame, adapter.folder, root)
 
     def _stack(self, frame: Any, folder: str, root: Any) -> tuple[int, tuple[int, ...]]:
         """Return the number of a stack without the library's frames at its end, and the identities of frames in it.
@@ -530,17 +659,8 @@ def _is_above(frame: FrameType | None, first: FrameType) -> bool:
     return False
 
 
-def _current_task() -> Any:
-    """Return asyncio's task that runs in this thread, None: none does."""
-    events = sys.modules.get("asyncio.events")
-    loop = events._get_running_loop() if events is not None else None  # type: ignore[attr-defined, unused-ignore]
-    return sys.modules["asyncio.tasks"].current_task(loop) if loop is not None else None
-
-
 def _current_greenlet() -> Any:
     """Return gevent's or eventlet's greenlet that runs in this thread, None: it is a thread of its own."""
-    if "gevent" not in sys.modules and "eventlet" not in sys.modules:
-        return None
     current = sys.modules["greenlet"].getcurrent()
     return current if current.parent is not None else None
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 _ASYNC = 0x80 | 0x100
 """Code of coroutine functions, or of iterable coroutines."""
+_REST, _MORE = 0x04, 0x08
+"""Code with a parameter for further arguments: by place, by name.
+
+Source: CO_VARARGS and CO_VARKEYWORDS, https://docs.python.org/3/library/inspect.html#inspect.CO_VARARGS
+"""
 _TOOLS = (4, 3, 2, 5)
 """Numbers that sys.monitoring gives to tools, those that are nobody's by convention first."""
 _NAME = "perfkit pools"
@@ -28,6 +33,7 @@ class Hook:
 
     `begin(values, frame)` gets the values of the parameters that `names` names and the frame of
     the caller; what it returns is given to `end(token, value)` or `failed(token, error)`; None: neither is called.
+    The frame may be None when it is `frameless`: `begin` asks for `sys._getframe(2)` if it needs one after all.
     """
 
     __slots__ = (
@@ -35,21 +41,23 @@ class Hook:
         "code",
         "end",
         "failed",
-        "is_plain",
+        "frameless",
+        "is_decorated",
         "name",
         "names",
         "original",
         "owner",
-        "places",
         "replaced",
         "tokens",
     )
 
     def __init__(
-        self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None
-    ) -> None:
+        self, owner: Any, name: str, names: tuple[str, ...], begin: Any, end: Any = None, failed: Any = None,
+        *, frameless: bool = False,
+    ) -> None:  # fmt: skip
         self.owner, self.name, self.names = owner, name, names
         self.begin, self.end, self.failed = begin, end, failed
+        self.frameless = frameless
         self.original = vars(owner).get(name)
         function = self.original
         while hasattr(function, "__wrapped__"):  # what a decorator decorates is what has the parameters
@@ -57,14 +65,14 @@ class Hook:
         self.code = getattr(function, "__code__", None)
         self.replaced: Any = None
         self.tokens: dict[int, Any] = {}
-        self.places: tuple[int, ...] = ()
-        self.is_plain = False
-        if self.code is not None:
-            parameters = self.code.co_varnames[: self.code.co_argcount + self.code.co_kwonlyargcount]
-            self.places = tuple(parameters.index(each) if each in parameters else -1 for each in names)
-            self.is_plain = self.places == tuple(range(len(names)))
-            if self.places[0] < 0:  # another version of the library
-                self.code = None
+        self.is_decorated = function is not self.original
+        if self.code is not None and names[0] not in _parameters(self.code):  # another version of the library
+            self.code = None
+
+
+def _parameters(code: Any) -> tuple[str, ...]:
+    """Return the names of a function's parameters, those for the rest not among them."""
+    return tuple(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
 class Monitoring:
@@ -73,7 +81,7 @@ class Monitoring:
     def __init__(self, account: Any) -> None:
         self._account = account
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
-        self._hooks: dict[Any, Hook] = {}
+        self._hooks: dict[int, Hook] = {}  # by the identity of the code, whose hash takes as long as all the rest
         self._unwinds = 0
         self.too_many_unwinds = False
         self._tool = -1
@@ -87,7 +95,6 @@ class Monitoring:
         else:
             raise RuntimeError("all tools of sys.monitoring are in use")
         events = self._monitoring.events
-        self._local = events.PY_START | events.PY_RETURN
         for event, function in (
             (events.PY_START, self._start),
             (events.PY_RETURN, self._return),
@@ -97,12 +104,16 @@ class Monitoring:
 
     def add(self, hook: Hook) -> bool:
         """Begin to watch a function; return whether it is one that can be."""
-        if hook.code is None or hook.code in self._hooks:
+        if hook.code is None or id(hook.code) in self._hooks:
             return False
-        if not self._hooks:
-            self._monitoring.set_events(self._tool, self._monitoring.events.PY_UNWIND)
-        self._hooks[hook.code] = hook
-        self._monitoring.set_local_events(self._tool, hook.code, self._local)
+        events = self._monitoring.events
+        local = events.PY_START
+        self._hooks[id(hook.code)] = hook
+        if hook.end is not None or hook.failed is not None:
+            local |= events.PY_RETURN
+            if not self.too_many_unwinds:
+                self._monitoring.set_events(self._tool, events.PY_UNWIND)
+        self._monitoring.set_local_events(self._tool, hook.code, local)
         return True
 
     def remove(self) -> None:
@@ -111,8 +122,8 @@ class Monitoring:
             return
         events = self._monitoring.events
         self._monitoring.set_events(self._tool, 0)
-        for code in list(self._hooks):
-            self._monitoring.set_local_events(self._tool, code, 0)
+        for hook in list(self._hooks.values()):
+            self._monitoring.set_local_events(self._tool, hook.code, 0)
         for event in (events.PY_START, events.PY_RETURN, events.PY_UNWIND):
             self._monitoring.register_callback(self._tool, event, None)
         self._monitoring.free_tool_id(self._tool)
@@ -128,13 +139,13 @@ class Monitoring:
 
     def _start(self, code: Any, _offset: int) -> None:
         """Run at the beginning of a function."""
-        hook = self._hooks.get(code)
+        hook = self._hooks.get(id(code))
         if hook is None:
             return
         try:
             frame = sys._getframe(1)
-            values = frame.f_locals
-            token = hook.begin([values.get(name) for name in hook.names], frame.f_back)
+            values = frame.f_locals.get
+            token = hook.begin([values(name) for name in hook.names], frame.f_back)
             if token is not None:
                 hook.tokens[id(frame)] = token
         except Exception as error:  # noqa: BLE001 - it would be raised in the target
@@ -142,7 +153,7 @@ class Monitoring:
 
     def _return(self, code: Any, _offset: int, value: Any) -> None:
         """Run when a function returns."""
-        hook = self._hooks.get(code)
+        hook = self._hooks.get(id(code))
         if hook is None or not hook.tokens:
             return
         try:
@@ -155,7 +166,7 @@ class Monitoring:
     def _unwind(self, code: Any, _offset: int, raised: BaseException) -> None:
         """Run when any function of the target is left by an exception."""
         self._unwinds += 1
-        hook = self._hooks.get(code)
+        hook = self._hooks.get(id(code))
         if hook is None or not hook.tokens:
             return
         try:
@@ -174,7 +185,7 @@ class Wrapping:
     def __init__(self, account: Any) -> None:
         self._account = account
         self._hooks: list[Hook] = []
-        self.active = True
+        self._on = [True]
 
     def add(self, hook: Hook) -> bool:
         """Begin to watch a function; return whether it is one that can be."""
@@ -187,7 +198,7 @@ class Wrapping:
 
     def remove(self) -> None:
         """Put the functions back; who has kept one of ours calls the original through it."""
-        self.active = False
+        self._on.clear()
         for hook in self._hooks:
             if vars(hook.owner).get(hook.name) is hook.replaced:
                 setattr(hook.owner, hook.name, hook.original)
@@ -197,70 +208,117 @@ class Wrapping:
     def check(self, over_s: float) -> None:
         """Do nothing: only what is watched costs anything."""
 
-    def _begin(self, hook: Hook, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Return what belongs to one call, None: nothing."""
-        if not self.active:
-            return None
-        try:
-            if hook.is_plain and len(args) >= len(hook.places):
-                values = args[: len(hook.places)]  # the first parameters, all by place
-            else:
-                values = tuple(
-                    args[place] if 0 <= place < len(args) else named.get(name)
-                    for name, place in zip(hook.names, hook.places)  # noqa: B905 - made of each other, and 3.10
-                )
-            return hook.begin(values, sys._getframe(2))
-        except Exception as error:  # noqa: BLE001 - as above
-            self._account(error)
-            return None
-
-    def _end(self, function: Any, token: Any, value: Any) -> None:
-        """Say how a call ended."""
-        if token is None or function is None or not self.active:
-            return
-        try:
-            function(token, value)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._account(error)
-
     def _wrapper(self, hook: Hook) -> Callable[..., Any]:
-        """Return the function that takes the place of another."""
+        """Return the function that takes the place of another, made for its parameters: nothing is packed up twice."""
         original: Any = hook.original
         code: Any = hook.code
-        begin, end = self._begin, self._end
-
-        async def waits(*args: Any, **named: Any) -> Any:
-            token = begin(hook, args, named)
-            try:
-                value = await original(*args, **named)
-            except BaseException as error:
-                end(hook.failed, token, error)
-                raise
-            end(hook.end, token, value)
-            return value
-
-        def begins(*args: Any, **named: Any) -> Any:
-            begin(hook, args, named)
-            return original(*args, **named)
-
-        def runs(*args: Any, **named: Any) -> Any:
-            token = begin(hook, args, named)
-            try:
-                value = original(*args, **named)
-            except BaseException as error:
-                end(hook.failed, token, error)
-                raise
-            end(hook.end, token, value)
-            return value
-
-        wrapper: Any = waits if code.co_flags & _ASYNC else runs
-        if hook.end is None and hook.failed is None:
-            wrapper = begins
+        body = _PLAIN if hook.end is None and hook.failed is None else _WHOLE
+        signature, call = ("*args, **named", "*args, **named") if hook.is_decorated else _signature(code)
+        known = _parameters(code)
+        values = [
+            f"_pk_argument(args, named, {known.index(name) if name in known else -1}, {name!r})"
+            if hook.is_decorated
+            else name if name in known else "None"
+            for name in hook.names
+        ]  # fmt: skip
+        is_async = bool(code.co_flags & _ASYNC) and body is _WHOLE
+        source = body.format(
+            define="async def" if is_async else "def",
+            wait="await " if is_async else "",
+            signature=signature,
+            values=", ".join(values),
+            call=call,
+            frame="None" if hook.frameless else "_pk_frame(1)",
+        )
+        namespace: dict[str, Any] = {"_pk_argument": _argument}
+        exec(compile(source, "<perfkit probe>", "exec"), namespace)  # noqa: S102
+        wrapper: Any = namespace["make"](
+            original, hook.begin, hook.end or _nothing, hook.failed or _nothing, self._on, sys._getframe, self._account
+        )
+        if not hook.is_decorated:
+            wrapper.__defaults__, wrapper.__kwdefaults__ = original.__defaults__, original.__kwdefaults__
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(wrapper, name, getattr(original, name))
         wrapper.__dict__.update(original.__dict__)
         wrapper.__wrapped__ = original
         return wrapper  # type: ignore[no-any-return]
+
+
+_PLAIN = """
+def make(_pk_original, _pk_begin, _pk_end, _pk_failed, _pk_on, _pk_frame, _pk_account):
+    def wrapper({signature}):
+        if _pk_on:
+            try:
+                _pk_begin(({values},), {frame})
+            except Exception as _pk_error:
+                _pk_account(_pk_error)
+        return _pk_original({call})
+    return wrapper
+"""
+_WHOLE = """
+def make(_pk_original, _pk_begin, _pk_end, _pk_failed, _pk_on, _pk_frame, _pk_account):
+    {define} wrapper({signature}):
+        _pk_token = None
+        if _pk_on:
+            try:
+                _pk_token = _pk_begin(({values},), {frame})
+            except Exception as _pk_error:
+                _pk_account(_pk_error)
+        if _pk_token is None:
+            return {wait}_pk_original({call})
+        try:
+            _pk_value = {wait}_pk_original({call})
+        except BaseException as _pk_raised:
+            if _pk_on:
+                try:
+                    _pk_failed(_pk_token, _pk_raised)
+                except Exception as _pk_error:
+                    _pk_account(_pk_error)
+            raise
+        if _pk_on:
+            try:
+                _pk_end(_pk_token, _pk_value)
+            except Exception as _pk_error:
+                _pk_account(_pk_error)
+        return _pk_value
+    return wrapper
+"""
+
+
+def _signature(code: Any) -> tuple[str, str]:
+    """Return the parameters of a function as source, and what passes them on; defaults are put in later.
+
+    >>> _signature((lambda a, /, b, *rest, c, **more: 0).__code__)
+    ('a, /, b, *rest, c, **more', 'a, b, *rest, c=c, **more')
+    """
+    names = code.co_varnames
+    placed, only_named = code.co_argcount, code.co_kwonlyargcount
+    parameters, call = list(names[:placed]), list(names[:placed])
+    if code.co_posonlyargcount:
+        parameters.insert(code.co_posonlyargcount, "/")
+    after = placed + only_named
+    if code.co_flags & _REST:
+        parameters.append("*" + names[after])
+        call.append("*" + names[after])
+        after += 1
+    elif only_named:
+        parameters.append("*")
+    for name in names[placed : placed + only_named]:
+        parameters.append(name)
+        call.append(f"{name}={name}")
+    if code.co_flags & _MORE:
+        parameters.append("**" + names[after])
+        call.append("**" + names[after])
+    return ", ".join(parameters), ", ".join(call)
+
+
+def _argument(args: tuple[Any, ...], named: dict[str, Any], place: int, name: str) -> Any:
+    """Return what was given for a parameter, None: nothing."""
+    return args[place] if 0 <= place < len(args) else named.get(name)
+
+
+def _nothing(_token: Any, _value: Any) -> None:
+    """Stand for what a hook does not want to know."""
 
 
 def hooking(account: Any) -> Monitoring | Wrapping:

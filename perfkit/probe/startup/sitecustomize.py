@@ -5,6 +5,7 @@ and the import path to what they would have been, and hands over to the `sitecus
 hides, if there is one.
 """
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -13,6 +14,9 @@ from importlib import import_module
 def _start() -> None:
     source = os.environ.pop("PERFKIT_BOOTSTRAP")
     path = os.environ.pop("PERFKIT_PYTHONPATH", None)
+    thresholds = os.environ.pop("PERFKIT_GC_THRESHOLDS", None)
+    if thresholds is not None:  # as if the program's first line set them: `perfkit.confirmation`
+        gc.set_threshold(*map(int, thresholds.split(",")))
     if path is None:
         os.environ.pop("PYTHONPATH", None)
     else:

@@ -136,6 +136,31 @@ def test_latency_decides_where_there_is_a_load_and_pauses_that_do_not_explain_it
     assert "something else changed" in finding.title, "pauses of 10 ms do not explain 60"
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("slow_ms", "explained", "said"),
+    [
+        pytest.param({NOW: 80.0, RAISED: 72.0}, "yes", "", id="as-much-as-the-pauses"),
+        pytest.param(
+            {NOW: 80.0, RAISED: 80.0}, "less", "not what makes requests slow", id="nothing-although-they-went"
+        ),
+        pytest.param({NOW: 80.0, RAISED: 20.0}, "more", "something else changed", id="far-more-than-they-were"),
+    ],
+)
+def test_latency_has_to_change_by_what_the_pauses_were(
+    slow_ms: dict[str, float], explained: str, said: str, seed: int, tmp_path: Path
+) -> None:
+    profile = experiment(tmp_path / "p", {NOW: 0.1, RAISED: 0.01}, slow_ms=slow_ms, seed=seed)
+    finding = judged(profile)
+    trial = finding.evidence["experiment"]["settings"][RAISED]
+    low, high = trial["predicted_p99_interval_ms"]
+    assert low <= trial["predicted_p99_ms"] <= high < 0
+    assert trial["explained_by_pauses"] == explained
+    assert said in finding.title
+    if explained == "yes":
+        assert "explain" not in finding.title
+
+
 @pytest.mark.parametrize("restored", [True, False])
 def test_settings_that_are_not_back_are_said(restored: bool, tmp_path: Path) -> None:
     profile = experiment(tmp_path / "p", {NOW: 0.1, RAISED: 0.01}, restored=restored)

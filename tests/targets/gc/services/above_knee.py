@@ -1,10 +1,10 @@
 """A search service: each request holds a few more objects at a time than the collector's first threshold."""
 
-import gc
+import sys
 
 from paced import serve
 
-HITS = int(gc.get_threshold()[0] * 1.3)
+HITS = int((2000 if sys.version_info >= (3, 13) else 700) * 1.3)  # of what Python comes with, whatever is set
 CONFIG = [[index] for index in range(60_000)]
 
 
