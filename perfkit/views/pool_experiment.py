@@ -3,7 +3,7 @@
 from perfkit.analysis.pool_trial import pool_experiment as gather
 from perfkit.profile import Profile
 from perfkit.views.display import Note, PlainTable
-from perfkit.views.selection import chosen_pid
+from perfkit.views.selection import chosen_pid, pools_of
 from perfkit.views.trials_table import trials_table
 
 _SHOWN = ("wait_ms", "wait_p99_ms", "acquired_per_s", "created_ratio", "in_vain_ratio", "p99_ms", "open")
@@ -16,6 +16,8 @@ def pool_experiment(profile: Profile, *, pid: int | None = None) -> PlainTable |
     counts only when it is more than that.
     """
     pid = chosen_pid(profile, pid)
+    if not pools_of(profile, pid):
+        return Note("Nothing was recorded: it takes `perfkit experiment pool` to try settings.")
     tried = gather(profile, pid)
     if tried is None:
         return Note(f"No setting was tried in this recording. To try sizes: perfkit experiment pool --pid {pid}")
