@@ -171,14 +171,15 @@ def size_of(front: Running) -> int:
 
 @pytest.mark.parametrize(
     ("size", "tried", "verdict"),
-    [pytest.param(2, 16, Verdict.FAIL, id="too-small"), pytest.param(24, 48, Verdict.PASS, id="large-enough")],
+    [pytest.param(1, 8, Verdict.FAIL, id="too-small"), pytest.param(24, 48, Verdict.PASS, id="large-enough")],
 )
 def test_requests_through_the_proxy_feel_the_size_of_its_pool(
     size: int, tried: int, verdict: Verdict, tmp_path: Path
 ) -> None:
-    with proxied(tmp_path, size, 8) as front:
-        arguments = ("--sizes", str(tried), "--window", "1.4s", "--washout", "0.4s", "-q")
-        load = ("--load", f"http://127.0.0.1:{front.port}/", "--rate", "200")
+    # One connection is busy for about half of the time: closer to saturation a hiccup of the machine outlasts a window.
+    with proxied(tmp_path, size, 4) as front:
+        arguments = ("--sizes", str(tried), "--window", "1.8s", "--washout", "0.4s", "-q")
+        load = ("--load", f"http://127.0.0.1:{front.port}/", "--rate", "120")
         finding = finished(front.pid, tmp_path / "e", *arguments, *load)
         assert size_of(front) == size
     assert finding.verdict is verdict
