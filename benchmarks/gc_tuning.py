@@ -19,6 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from perfkit.analysis.gc_case import gather
+from perfkit.confirmation import thresholds_of
+from perfkit.decode import open_profile
 from perfkit.experiment import experiment
 from perfkit.experiments import Plan
 from perfkit.experiments.gc import KIND
@@ -96,23 +99,36 @@ def proved(rows: list[dict[str, Any]], window_s: float, folder: Path) -> list[di
             output = folder / f"experiment-{row['service']}-{row['python']}"
             [finding] = RULE.check(experiment(KIND, pid, plan, output))
         tried = finding.evidence["experiment"]
+        recording = folder / f"{row['service']}-{row['python']}"
         for setting, trial in tried["settings"].items():
             measured = trial["effects"]["time_ratio"]
             base = trial["baseline"]["time_ratio"]
+            left = predicted_left(recording, setting)
             # The same machine may be busier by now: what is predicted is the share that is saved.
-            predicted = base * (row["predicted"]["time_ratio"] / row["cost_ratio"] - 1)
-            same = setting == row["predicted"]["setting"]
+            predicted = base * (left - 1) if left is not None else None
+            inside = measured["low"] <= predicted <= measured["high"] if predicted is not None else None
             found.append(
                 {"service": row["service"], "python": row["python"], "setting": setting, "before_ratio": base,
-                 "measured": measured, "predicted": predicted if same else None, "restored": tried["restored"],
+                 "measured": measured, "predicted": predicted, "inside": inside, "restored": tried["restored"],
                  "class": finding.class_}
             )  # fmt: skip
-            said = f"predicted {predicted:+.1%}, " if same else ""
+            said = f"predicted {predicted:+.1%}{'' if inside else ' OUTSIDE'}, " if predicted is not None else ""
             about = f"{row['service']:16} {row['python']:5} {setting:40} {base:6.1%}"
             interval = f"{measured['estimate']:+.1%} ({measured['low']:+.1%} to {measured['high']:+.1%})"
             back = "restored" if tried["restored"] else "NOT RESTORED"
             print(f"{about}: {said}measured {interval}, p {measured['p']:.3f}, settings {back}", flush=True)
     return found
+
+
+def predicted_left(recording: Path, setting: str) -> float | None:
+    """Return the share of the time in collections that a setting leaves, as a recording predicts it; None: unknown."""
+    profile = open_profile(recording)
+    case = gather(profile, profile.pids[0])
+    thresholds = thresholds_of(setting)
+    if case is None or case.model is None or not case.costs.automatic_ratio or (thresholds and "freeze" in setting):
+        return None
+    prediction = case.model.raised(thresholds[0]) if thresholds else case.model.frozen()
+    return prediction.time_ratio / case.costs.automatic_ratio
 
 
 def false_alarms(times: int, folder: Path) -> dict[str, Any]:
@@ -155,6 +171,8 @@ def main() -> int:
         results: dict[str, Any] = {"classes": rows}
         if arguments.experiments:
             results["experiments"] = proved(rows, arguments.window, Path(folder))
+            judged = [each["inside"] for each in results["experiments"] if each["inside"] is not None]
+            print(f"predictions inside the measured interval: {sum(judged)} of {len(judged)}")
         if arguments.noise:
             results["noise"] = false_alarms(arguments.noise, Path(folder))
     right = sum(row["right"] for row in rows)

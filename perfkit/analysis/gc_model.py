@@ -163,18 +163,34 @@ class Model:
         )
 
     def frozen(self) -> Prediction:
-        """Return what freezing everything that is alive would do: full passes walk only what came since."""
+        """Return what freezing everything that is alive would do: full passes walk only what came since.
+
+        They may come more often for it: one is due when what was promoted since the last is a quarter of what
+        that one left, which is less now. They cannot come more often than the counters let them.
+        """
         left = 1.0
         if self.heap_objects:
             left = min(1.0, max(0.02, (self.working_set_objects or 0.0) / self.heap_objects))
+        per_s = self._per_s(2)
+        oftener = max(1.0, min(1.0 / left, self._most_full_per_s() / per_s)) if per_s else 1.0
         return Prediction(
             "gc.freeze()",
-            self._ratio(0) + self._ratio(1) + self._ratio(2) * left,
-            self._per_s(2),
+            self._ratio(0) + self._ratio(1) + self._ratio(2) * left * oftener,
+            per_s * oftener,
             self._pause_ms(2) * left,
             self.held_bytes(self.threshold),
             self.held_descriptors(self.threshold),
         )
+
+    def _most_full_per_s(self) -> float:
+        """Return how often full collections can come: once the counters of both younger generations have passed.
+
+        A collection of the youngest raises the second counter by one, one of the middle the third; each
+        generation's turn comes when its counter is above its threshold.
+        """
+        _first, second, third = (*self.costs.thresholds, 10, 10)[:3]
+        triggers_per_s = sum(self._per_s(generation) for generation in (0, 1, 2))
+        return triggers_per_s / ((second + 2) * (third + 1) + 1)
 
     def _held(self, threshold: int) -> float:
         """Return how many objects of garbage there are when the youngest generation is full."""

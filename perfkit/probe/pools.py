@@ -67,6 +67,7 @@ class Recorder:
         self._hook, self._events = hooks["Hook"], book["EVENTS"]
         self._book = book["Book"](self._hook)
         self._hooking = hooks["hooking"](self._book.account)
+        self._book.depth = self._hooking.depth
         for name, source in adapters.items():
             try:
                 self._waiting_adapters[name] = _run(name, source)

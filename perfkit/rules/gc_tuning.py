@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from perfkit.analysis import gc_advice
 from perfkit.analysis.gc_case import Case, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
-from perfkit.analysis.gc_model import Flavour, Prediction
+from perfkit.analysis.gc_model import STEPS, Flavour, Prediction
 from perfkit.analysis.trial import Experiment, Explained, experiment_json
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
@@ -358,14 +358,15 @@ class GcTuning:
         full = case.costs.cost(2)
         full_ratio = full.time_ratio if full else 0.0
         static = (found.live_per_s or 0.0) < 0.01 * (found.heap_objects or 0.0)
-        if (
+        stays = (
             full is not None
             and full.collections >= self.min_long_pauses
             and full_ratio >= 0.6 * case.costs.automatic_ratio
             and (found.heap_objects or 0.0) >= self.min_heap_objects
             and full.collected < 0.01 * full.collections * (found.heap_objects or 0.0)
             and static
-        ):
+        )
+        if full is not None and stays:
             prediction, or_raise, more = found.frozen(), "", {}
             if found.knee is not None and found.raised(found.knee).time_ratio < prediction.time_ratio:
                 other = found.raised(found.knee)
@@ -407,6 +408,27 @@ class GcTuning:
                     confidence=0.8,
                     advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
+                    more={"risks": [each.text for each in held_back]} if held_back else None,
+                )
+        if full is not None and stays:
+            higher = [step for step in STEPS if step > found.threshold]
+            step = next((each for each in higher if found.raised(each).time_ratio < self.max_ratio), None)
+            if step is not None and self._is_worth_it(case, rarer := found.raised(step)):
+                held_back = self._held_back(case, step)
+                if refused := self._refused(case, step, held_back):
+                    return refused
+                return gc_finding(
+                    case,
+                    Verdict.FAIL,
+                    "raise_threshold",
+                    f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
+                    f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
+                    f"{three_digits(full.per_s)} times a second",
+                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. "
+                    f"{_risk_of(held_back)}{prove}",
+                    confidence=0.7,
+                    advice=gc_advice.raised(rarer.setting),
+                    prediction=rarer,
                     more={"risks": [each.text for each in held_back]} if held_back else None,
                 )
         return gc_finding(

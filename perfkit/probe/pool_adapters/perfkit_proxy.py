@@ -105,7 +105,7 @@ class Adapter:
     def _lent(self, values: list[Any], frame: Any) -> None:
         """Grant a wish on the spot; those that had to wait are granted by `_settled`."""
         pool, connection, holder = values
-        if not self._tickets or (frame or sys._getframe(2)).f_code is not self._serving:
+        if not self._tickets or (frame or sys._getframe(self._book.depth)).f_code is not self._serving:
             self._book.lent(pool, self, connection, frame, holder if hasattr(holder, "client") else None)
 
     def _settled(self, values: list[Any], _frame: Any) -> None:

@@ -124,6 +124,7 @@ class Book:
 
     def __init__(self, hook: Any) -> None:
         self.hook = hook
+        self.depth = 2
         self.events: deque[bytes] = deque()
         self.lost = 0
         self.errors = 0
@@ -241,7 +242,7 @@ class Book:
         it is gone. No reference to it is kept.
         """
         if holder is None:
-            self.acquired(self.wish(pool, adapter, frame or sys._getframe(3)), slot)
+            self.acquired(self.wish(pool, adapter, frame or sys._getframe(self.depth + 1)), slot)
             return
         entry = self.pools.get(id(pool))
         if entry is None or entry.ref() is not pool:
@@ -265,7 +266,7 @@ class Book:
         checkout.thread = 0
         checkout.told = False
         if self._room or now_ns >> _WINDOW_BITS != self._window:
-            self._sample(checkout, frame or sys._getframe(3), adapter, None)
+            self._sample(checkout, frame or sys._getframe(self.depth + 1), adapter, None)
         else:
             checkout.stack, checkout.frames = UNKNOWN, ()
         checkouts[number] = checkout

@@ -33,7 +33,8 @@ class Hook:
 
     `begin(values, frame)` gets the values of the parameters that `names` names and the frame of
     the caller; what it returns is given to `end(token, value)` or `failed(token, error)`; None: neither is called.
-    The frame may be None when it is `frameless`: `begin` asks for `sys._getframe(2)` if it needs one after all.
+    The frame is None when it is `frameless`: `begin` asks for `sys._getframe(DEPTH)` if it needs one after all, with
+    the `depth` of whatever watches.
     """
 
     __slots__ = (
@@ -77,6 +78,9 @@ def _parameters(code: Any) -> tuple[str, ...]:
 
 class Monitoring:
     """Hooks by sys.monitoring (3.12 and later)."""
+
+    depth = 3
+    """Frames from a hook's `begin` to the caller of what it watches."""
 
     def __init__(self, account: Any) -> None:
         self._account = account
@@ -145,7 +149,8 @@ class Monitoring:
         try:
             frame = sys._getframe(1)
             values = frame.f_locals.get
-            token = hook.begin([values(name) for name in hook.names], frame.f_back)
+            caller = None if hook.frameless else frame.f_back
+            token = hook.begin([values(name) for name in hook.names], caller)
             if token is not None:
                 hook.tokens[id(frame)] = token
         except Exception as error:  # noqa: BLE001 - it would be raised in the target
@@ -181,6 +186,7 @@ class Wrapping:
     """Hooks by replacing functions in their classes and modules (3.10 and 3.11)."""
 
     too_many_unwinds = False
+    depth = 2
 
     def __init__(self, account: Any) -> None:
         self._account = account
