@@ -145,7 +145,7 @@ def _pools(target: Target, wanted: Mapping[str, list[float]]) -> list[dict[str, 
     if not found:
         raise CannotRecord(
             f"no connection pool was seen in process {target.pid}",
-            hint=f"The pools of these are known: {', '.join(parts['adapters'])}. One that was never used may not be seen.",
+            hint=f"Those of {', '.join(parts['adapters'])} are known. One that was never used may not be seen.",
         )
     return found
 
