@@ -22,7 +22,9 @@ from typing import Any
 from perfkit.analysis.gc_case import gather
 from perfkit.confirmation import thresholds_of
 from perfkit.decode import open_profile
-from perfkit.experiment import Plan, experiment_gc
+from perfkit.experiment import experiment
+from perfkit.experiments import Plan
+from perfkit.experiments.gc import KIND
 from perfkit.findings import Finding
 from perfkit.record import record_pid
 from perfkit.recorder import Settings
@@ -95,7 +97,7 @@ def proved(rows: list[dict[str, Any]], window_s: float, folder: Path) -> list[di
         with running(row["service"], python) as pid:
             plan = Plan(window_s=window_s, washout_s=window_s / 4)
             output = folder / f"experiment-{row['service']}-{row['python']}"
-            [finding] = RULE.check(experiment_gc(pid, plan, output))
+            [finding] = RULE.check(experiment(KIND, pid, plan, output))
         tried = finding.evidence["experiment"]
         recording = folder / f"{row['service']}-{row['python']}"
         for setting, trial in tried["settings"].items():
@@ -136,8 +138,8 @@ def false_alarms(times: int, folder: Path) -> dict[str, Any]:
     with running("above_knee", python) as pid:
         threshold = 700
         for number in range(times):
-            plan = Plan(thresholds=(threshold,), window_s=0.8, washout_s=0.1, seed=number)
-            profile = experiment_gc(pid, plan, folder / f"noise-{number}")
+            plan = Plan(asked={"thresholds": (str(threshold),)}, window_s=0.8, washout_s=0.1, seed=number)
+            profile = experiment(KIND, pid, plan, folder / f"noise-{number}")
             [finding] = RULE.check(profile)
             tried = finding.evidence["experiment"]
             for effects in (tried["noise"], *(trial["effects"] for trial in tried["settings"].values())):

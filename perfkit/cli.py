@@ -7,6 +7,7 @@ functions, so that `perfkit --help` answers at once.
 import json
 import sys
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from perfkit.errors import CannotRecord, PerfkitError, UsageError
 
 if TYPE_CHECKING:
     from perfkit.compare import Comparison
+    from perfkit.experiments import Kind
     from perfkit.findings import Finding
 
 FINDINGS, USAGE, COULD_NOT_RECORD = 1, 2, 3
@@ -227,100 +229,117 @@ def report(
         ctx.exit(FINDINGS)
 
 
-@main.group()
+class _Experiments(click.Group):
+    """Has a command for each kind of experiment; they are looked for when one is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from perfkit.experiment import kinds
+
+        return list(kinds())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from perfkit.experiment import kinds
+
+        kind = kinds().get(cmd_name)
+        return None if kind is None else _experiment(cmd_name, kind)
+
+
+@main.group(cls=_Experiments)
 def experiment() -> None:
     """Try settings on a live process, in windows of random order; everything is put back."""
 
 
-@experiment.command("gc")
-@click.option("--pid", type=click.IntRange(min=2), required=True, help="The process to try settings on.")
-@click.option("--thresholds", multiple=True, metavar="T0[,T0...]", help="First thresholds to try.  [default: chosen]")
-@click.option("--freeze", is_flag=True, help="Try gc.freeze(), too.")
-@click.option("--load", "load_url", metavar="URL", help="Send requests there, and compare their latency.")
-@click.option("--rate", default=100.0, show_default=True, help="Requests per second, with --load.")
-@click.option("--window", default="8s", show_default=True, metavar="TIME", help="What counts of each window.")
-@click.option("--washout", default="1s", show_default=True, metavar="TIME", help="What is left out before it.")
-@click.option("--blocks", default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried.")
-@click.option("--seed", default=1, show_default=True, help="Of the order of the windows.")
-@click.option("--confirm", metavar="COMMAND", help="Then start this anew, without and with the setting that was best.")
-@click.option("--confirm-load", metavar="URL", help="Where that answers.  [default: --load]")
-@click.option("--confirm-starts", default=2, show_default=True, type=click.IntRange(min=1), help="How often each.")
-@click.option("--confirm-for", default="10s", show_default=True, metavar="TIME", help="How long each is measured.")
-@click.option("--confirm-warm-up", default="3s", show_default=True, metavar="TIME", help="How long each is left alone.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-@_JSON
-def experiment_gc(
-    pid: int,
-    thresholds: tuple[str, ...],
-    freeze: bool,
-    load_url: str | None,
-    rate: float,
-    window: str,
-    washout: str,
-    blocks: int,
-    seed: int,
-    confirm: str | None,
-    confirm_load: str | None,
-    confirm_starts: int,
-    confirm_for: str,
-    confirm_warm_up: str,
-    output: Path | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Try settings of the garbage collector: first the present one against itself, then all in random order.
+def _experiment(name: str, kind: "Kind") -> click.Command:
+    """Return the command that makes one kind of experiment."""
 
-    \b
-    perfkit experiment gc --pid 4242
-    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ --rate 200 --thresholds 10000 --freeze
-    perfkit experiment gc --pid 4242 --load http://127.0.0.1:8080/ \\
-        --confirm "python app.py --port 8081" --confirm-load http://127.0.0.1:8081/
-    """
-    import shlex
+    def run(
+        pid: int,
+        load_url: str | None,
+        rate: float,
+        window: str | None,
+        washout: str,
+        blocks: int,
+        seed: int,
+        output: Path | None,
+        quiet: bool,
+        as_json: bool,
+        **asked: Any,
+    ) -> None:
+        from perfkit.check import check as ask
+        from perfkit.experiment import experiment as make
+        from perfkit.experiments import Plan
+        from perfkit.findings import to_json_form
+        from perfkit.record import parse_duration
+        from perfkit.terminal import TerminalProgress
 
-    from perfkit import confirmation
-    from perfkit import experiment as verb
-    from perfkit.check import check as ask
-    from perfkit.findings import to_json_form
-    from perfkit.record import parse_duration
-    from perfkit.terminal import TerminalProgress
+        plan = Plan(
+            asked=asked,
+            window_s=parse_duration(window) if window else None,
+            washout_s=parse_duration(washout),
+            blocks=blocks,
+            seed=seed,
+            load_url=load_url,
+            load_per_s=rate,
+        )
+        progress = TerminalProgress(quiet=quiet)
+        profile = make(kind, pid, plan, output, progress)
+        findings = ask(profile, kind.rule)
+        if not as_json:
+            _show(findings)  # at once: what comes may fail
+        followed = kind.afterwards(profile, plan, progress)
+        if as_json:
+            form: dict[str, Any] = to_json_form(str(profile.path), findings)
+            if followed is not None:
+                form[followed.name] = followed.form
+            click.echo(json.dumps(form, indent=2))
+            return
+        if followed is not None:
+            click.echo(followed.text)
+        click.echo(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
 
-    plan = verb.Plan(
-        thresholds=verb.arguments_of(thresholds) if thresholds else (),
-        freeze=freeze,
-        window_s=parse_duration(window),
-        washout_s=parse_duration(washout),
-        blocks=blocks,
-        seed=seed,
-        load_url=load_url,
-        load_per_s=rate,
+    own = [
+        click.Option(
+            [f"--{flag.name}"],
+            help=flag.help,
+            **(
+                {"metavar": flag.metavar, "default": flag.default, "show_default": True}
+                if flag.default is not None
+                else {"multiple": True, "metavar": flag.metavar}
+                if flag.metavar
+                else {"is_flag": True}
+            ),
+        )
+        for flag in kind.flags
+    ]
+    command = click.Command(
+        name, callback=run, help=getdoc(type(kind)), params=[_EXPERIMENT_PID, *own, *_experiment_options()]
     )
-    trying = confirmation.Trying(
-        command=tuple(shlex.split(confirm or "")),
-        load_url=confirm_load or load_url,
-        load_per_s=rate,
-        starts=confirm_starts,
-        warm_up_s=parse_duration(confirm_warm_up),
-        measure_s=parse_duration(confirm_for),
-    )
-    progress = TerminalProgress(quiet=quiet)
-    profile = verb.experiment_gc(pid, plan, output, progress)
-    findings = ask(profile, "gc_tuning")
-    if not as_json:
-        _show(findings)  # at once: what comes may fail
-    confirmed = confirmation.confirm(profile, trying, progress) if confirm else None
-    if as_json:
-        form: dict[str, Any] = to_json_form(str(profile.path), findings)
-        if confirm:
-            form["confirmation"] = confirmed.to_json_form() if confirmed else None
-        click.echo(json.dumps(form, indent=2))
-        return
-    if confirmed is not None:
-        click.echo(f"on fresh processes: {confirmed.verdict}  {confirmed.title}\n  {confirmed.hint}")
-    elif confirm:
-        click.echo("on fresh processes: nothing to confirm, no setting was better than the present one")
-    click.echo(f"next: perfkit report {profile.path} --notebook gc_tuning")
+    return _JSON(command)
+
+
+_EXPERIMENT_PID = click.Option(
+    ["--pid"], type=click.IntRange(min=2), required=True, help="The process to try settings on."
+)
+
+
+def _experiment_options() -> list[click.Parameter]:
+    """Return the options that every kind of experiment has."""
+    return [
+        click.Option(["--load", "load_url"], metavar="URL", help="Send requests there, and compare their latency."),
+        click.Option(["--rate"], default=100.0, show_default=True, help="Requests per second, with --load."),
+        click.Option(
+            ["--window"], metavar="TIME", help="What counts of each window.  [default: 8s, or longer if needed]"
+        ),
+        click.Option(
+            ["--washout"], default="1s", show_default=True, metavar="TIME", help="What is left out before it."
+        ),
+        click.Option(
+            ["--blocks"], default=6, show_default=True, type=click.IntRange(min=2), help="How often each is tried."
+        ),
+        click.Option(["--seed"], default=1, show_default=True, help="Of the order of the windows."),
+        click.Option(["-o", "--output"], type=click.Path(path_type=Path), help="Folder of the profile."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress."),
+    ]
 
 
 @main.command()

@@ -6,6 +6,7 @@ from typing import Any
 from perfkit.analysis.pools import Pool, path_to, recorded_pools, site_of
 from perfkit.findings import Finding, Site, Verdict
 from perfkit.profile import Profile
+from perfkit.units import percent_text
 
 MIN_WINDOW_S = 10.0
 """Shorter recordings see too few uses of a connection to say that all is well."""
@@ -65,6 +66,8 @@ def pool_finding(
 ) -> Finding:
     """Return what a rule says about one pool; `{site}` in the title becomes the line that `stack_id` leads to."""
     place = site_of(profile, stack_id)
+    if pool.is_sampled and stack_id is not None:
+        evidence = {**(evidence or {}), "lines_known_ratio": round(pool.lines_known_ratio, 4)}
     site = Site(place.function, place.file, place.line) if place else None
     return Finding(
         rule=rule,
@@ -81,6 +84,13 @@ def pool_finding(
         evidence={"pool": pool.name, **(evidence or {}), "path": path_to(profile, stack_id)},
         needs=needs,
     )
+
+
+def sampled(pool: Pool) -> str:
+    """Return what has to be said beside a count per line when the lines of only some acquisitions are known."""
+    if not pool.is_sampled:
+        return ""
+    return f", counting the {percent_text(pool.lines_known_ratio)} of all acquisitions whose line was noted (a sample)"
 
 
 def short(site: Site) -> str:

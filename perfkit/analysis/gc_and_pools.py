@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from perfkit.analysis.pools import Pool
+from perfkit.analysis.pools import Pool, recorded_pools
 from perfkit.profile import Profile
 
 _AFTER_NS = 1_000_000
@@ -41,6 +41,65 @@ class Coupling:
         if self.hold_p95_s is None or not self.horizon_s:
             return None
         return min(1.0, self.hold_p95_s / self.horizon_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """Connections of one pool that come back in collections, not when their users are done.
+
+    `freed_per_s` of them come back per second, in collections that are `interval_s` apart at the first threshold
+    `threshold`. `in_use` is how many the uses that were given back need on average; `limit` None: there is none.
+    """
+
+    pool: str
+    freed_per_s: float
+    threshold: int
+    interval_s: float
+    in_use: float
+    limit: int | None
+
+    def waiting(self, threshold: int, left: float = 1.0) -> float:
+        """Return how many connections wait for the collector just before a collection, at least, at a threshold.
+
+        Collections come as much later as the threshold is higher, while as many connections are left to them.
+
+        Args:
+            threshold: the first threshold.
+            left: share of the collections that is left where the threshold is above what passes (`Model.left`).
+        """
+        return self.freed_per_s * self.interval_s * threshold / self.threshold / left
+
+    @property
+    def room(self) -> float | None:
+        """Return how many connections the pool has beside those that its uses need; None: any number."""
+        return None if self.limit is None else max(0.0, self.limit - self.in_use)
+
+
+MIN_FREED = 3
+"""Connections that a collection freed, before it is said that the collector decides."""
+MAX_CHANCE = 0.01
+"""Probability up to which so many falling into collections is no chance."""
+
+
+def debts(profile: Profile, pid: int) -> tuple[Debt, ...]:
+    """Return what the pools of a process leave to the collector; nothing where either was not recorded."""
+    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+    found = [debt(profile, pool) for pool in pools]
+    return tuple(each for each in found if each is not None)
+
+
+def debt(profile: Profile, pool: Pool) -> Debt | None:
+    """Return what a pool leaves to the collector; None: nothing, or it is not known."""
+    known = coupling(profile, pool)
+    thresholds = _thresholds(profile, pool.pid)
+    if known is None or known.freed_in_gc < MIN_FREED or known.p_chance > MAX_CHANCE or not thresholds:
+        return None
+    span_ns = pool.until_ns - pool.from_ns
+    collections = sum(row["pid"] == pool.pid and not row["manual"] for row in profile.table("gc_pauses").to_pylist())
+    in_use = sum(each.held_ns(pool.until_ns) for each in pool.returned) / span_ns
+    return Debt(
+        pool.name, known.freed_in_gc / (span_ns / 1e9), thresholds[0], span_ns / 1e9 / collections, in_use, pool.limit
+    )
 
 
 def coupling(profile: Profile, pool: Pool) -> Coupling | None:
@@ -86,12 +145,18 @@ def coupling(profile: Profile, pool: Pool) -> Coupling | None:
 
 def _horizon_s(profile: Profile, pool: Pool, collections: int, span_ns: int) -> float | None:
     """Return after which time an object that is still needed is in the oldest generation, in seconds."""
+    thresholds = _thresholds(profile, pool.pid)
+    if len(thresholds) < 2 or collections < 3:
+        return None
+    interval_s = span_ns / 1e9 / collections
+    return float((thresholds[1] + 1) * interval_s)
+
+
+def _thresholds(profile: Profile, pid: int) -> list[int]:
+    """Return the collector's thresholds, the last that were noted; nothing: they are not known, or it is off."""
     settings = [
         json.loads(row["value"])
         for row in profile.table("settings").to_pylist()
-        if row["pid"] == pool.pid and row["name"] == "gc.thresholds"
+        if row["pid"] == pid and row["name"] == "gc.thresholds"
     ]
-    if not settings or len(settings[-1]) < 2 or collections < 3:
-        return None
-    interval_s = span_ns / 1e9 / collections
-    return float((settings[-1][1] + 1) * interval_s)
+    return list(settings[-1]) if settings and settings[-1] and settings[-1][0] > 0 else []

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from perfkit.analysis.cyclic_garbage import Garbage, Kind, cyclic_garbage
+from perfkit.analysis.gc_and_pools import Debt, debts
 from perfkit.analysis.gc_costs import Costs, costs
 from perfkit.analysis.gc_finalizers import Finalizers, finalizers
 from perfkit.analysis.gc_model import Flavour, Model, Prediction, flavour, model
 from perfkit.analysis.gc_overlap import Overlap, overlap
-from perfkit.analysis.gc_trial import Experiment, experiment
-from perfkit.analysis.switchback import Effect
+from perfkit.analysis.gc_trial import experiment
+from perfkit.analysis.trial import Experiment
 from perfkit.profile import Profile
 
 
@@ -26,6 +27,7 @@ class Case:
     finalizers: Finalizers
     overlap: Overlap | None
     experiment: Experiment | None = None
+    debts: tuple[Debt, ...] = ()
 
     @property
     def descriptor_limit(self) -> int:
@@ -52,6 +54,7 @@ def gather(profile: Profile, pid: int) -> Case | None:
         finalizers=finalizers(profile, known),
         overlap=overlap(profile, known),
         experiment=experiment(profile, known),
+        debts=debts(profile, pid),
     )
 
 
@@ -127,6 +130,11 @@ def summary(case: Case) -> dict[str, Any]:
             "heap_objects": found.heap_objects,
             "ns_per_object": found.ns_per_object,
         }
+    if case.debts:
+        numbers["left_to_the_collector"] = [
+            {"pool": each.pool, "per_s": each.freed_per_s, "now": each.waiting(each.threshold), "room": each.room}
+            for each in case.debts
+        ]
     if met is not None:
         numbers[met.of] = {
             "overlapped_ratio": met.overlapped_ratio,
@@ -135,33 +143,3 @@ def summary(case: Case) -> dict[str, Any]:
             "p99_without_ms": met.p99_without_ms,
         }
     return numbers
-
-
-def experiment_json(tried: Experiment) -> dict[str, Any]:
-    """Return an experiment as JSON values."""
-    return {
-        "primary": tried.primary,
-        "windows": tried.windows,
-        "restored": tried.restored,
-        "noise": {name: _effect_json(each) for name, each in tried.noise.items()},
-        "settings": {
-            trial.setting: {
-                "effects": {name: _effect_json(each) for name, each in trial.effects.items()},
-                "baseline": trial.baseline,
-                "predicted_p99_ms": trial.predicted_ms[1] if trial.predicted_ms else None,
-                "predicted_p99_interval_ms": [trial.predicted_ms[0], trial.predicted_ms[2]]
-                if trial.predicted_ms
-                else None,
-                "explained_by_pauses": str(trial.explained) if trial.explained else None,
-                "harms": tried.harms(trial),
-            }
-            for trial in tried.trials
-        },
-    }
-
-
-def _effect_json(effect: Effect) -> dict[str, Any]:
-    """Return an effect as JSON values."""
-    return {
-        "estimate": effect.estimate, "low": effect.low, "high": effect.high, "p": effect.p, "blocks": effect.blocks
-    }  # fmt: skip

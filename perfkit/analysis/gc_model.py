@@ -140,13 +140,17 @@ class Model:
         """Return how many open descriptors garbage holds just before a collection at a first threshold."""
         return self._held(threshold) * self.garbage.descriptors_per_object
 
+    def left(self, threshold: int) -> float:
+        """Return which share of the objects that count still does at a threshold: above the knee, those that stay."""
+        clears = self.working_set_objects is not None and threshold >= self.working_set_objects
+        return self.steady_ratio if clears else 1.0
+
     def raised(self, threshold: int) -> Prediction:
         """Return what a higher first threshold would do, the other two unchanged.
 
         Below the knee nothing is promised, because how bursts meet it is not known.
         """
-        clears = self.working_set_objects is not None and threshold >= self.working_set_objects
-        left = self.steady_ratio if clears else 1.0
+        left = self.left(threshold)
         rarer = left * self.threshold / threshold
         young, middle, full = (self._ratio(generation) for generation in (0, 1, 2))
         return Prediction(

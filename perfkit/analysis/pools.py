@@ -18,6 +18,7 @@ from perfkit.analysis.survival import Place
 from perfkit.profile import Profile
 
 COLLECTOR = "pool_events"
+_NEARLY_ALL = 0.99
 _ENDS = ("released", "closed", "collected")
 NO_CONNECTION = ("timeout", "cancelled", "failed")
 """Events of those who went without."""
@@ -102,6 +103,17 @@ class Pool:
     def out(self) -> list[Checkout]:
         """Uses that had not ended."""
         return [each for each in self.checkouts if each.how is None]
+
+    @cached_property
+    def lines_known_ratio(self) -> float:
+        """Share of the acquisitions whose line was noted: above some 300 per second it is a sample."""
+        seen = [each.stack_id is not None for each in self.checkouts if each.wait_ns is not None]
+        return sum(seen) / len(seen) if seen else 1.0
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether counts per line are those of a sample."""
+        return self.lines_known_ratio < _NEARLY_ALL
 
     def age_s(self, connection: int | None, at_ns: int) -> float | None:
         """Return how old a connection was, in seconds, at least; None: unknown."""

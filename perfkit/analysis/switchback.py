@@ -13,6 +13,10 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+NOW = "as it is now"
+"""Name of the setting that the process came with."""
+AGAIN = "as it is now, again"
+"""The same once more: what differs between the two is noise."""
 MIN_BLOCKS = 6
 """With fewer, no outcome can have a two-sided p below 0.05: 2/2^5 is 0.0625."""
 _MAX_EXACT = 16

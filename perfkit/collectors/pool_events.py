@@ -52,9 +52,12 @@ class PoolEvents:
     def record(self, recording: Recording) -> Iterator[None]:
         """Record while the context is open, or until the target is gone."""
         options = {**self.options, **recording.options}
-        parts = {"sources": _sources("pool_parts"), "adapters": _sources("pool_adapters")}
-        with streaming(recording.session(), _PROBE, recording.raw, **parts, **options):
+        with streaming(recording.session(), _PROBE, recording.raw, **self.parts(), **options):
             yield
+
+    def parts(self) -> dict[str, dict[str, str]]:
+        """Return the sources that the recorder in the target is made of, as its options."""
+        return {"sources": _sources("pool_parts"), "adapters": _sources("pool_adapters")}
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return the tables of the pools, their settings, and the row of recording_quality."""

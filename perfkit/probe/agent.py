@@ -72,6 +72,10 @@ class Handle:
         """Whether a generator was not cancelled."""
         return any(other is steps for other in self._steps)
 
+    def other(self, name: str) -> Any:
+        """Return the recorder of that name that runs beside this one, None: it does not."""
+        return self._probe.recorder(name)
+
     def cancel(self) -> None:
         """End all generators of this recorder, letting their `finally` run."""
         steps, self._steps = self._steps, []
@@ -117,6 +121,10 @@ class Probe:
         self._waiting.append(len(data).to_bytes(4, "big") + data)
         self._waiting_bytes += len(data) + 4
         return True
+
+    def recorder(self, name: str) -> Any:
+        """Return a running recorder, None: it does not run."""
+        return self._recorders[name][0] if name in self._recorders else None
 
     def schedule(self, handle: Handle, steps: Iterator[float], delay_s: float) -> None:
         """Run the next step of a generator after a delay."""

@@ -114,6 +114,23 @@ class Recorder:
             "too_many_unwinds": self._hooking.too_many_unwinds,
         }
 
+    def found(self) -> list[tuple[Any, str]]:
+        """Return the pools that are known and their names, for other recorders: two of one name have a number."""
+        if not self._searched:
+            self._search()
+        entries = sorted(self._book.pools.values(), key=lambda entry: entry.number)
+        titles = [f"{entry.adapter.name} {self._title(entry)}".strip() for entry in entries]
+        names = [
+            title if titles.count(title) == 1 else f"{title} #{titles[: place + 1].count(title)}"
+            for place, title in enumerate(titles)
+        ]
+        return list(zip(entries, names))  # noqa: B905 - made of each other
+
+    def in_vain(self, number: int) -> int:
+        """Return how often a connection of a pool was wished for in vain: timeouts and errors, not those who left."""
+        counts = self._book.in_vain
+        return sum(counts.get((number, event), 0) for event in ("timeout", "failed"))
+
     def _run(self, every_s: float, max_share: float) -> Iterator[float]:
         """Read the pools every so often, further apart when it would cost more than its share; send all there is."""
         while True:
@@ -215,7 +232,7 @@ class Recorder:
         state = adapter.state(pool)
         if state.get("waiting") is None:
             state["waiting"] = book.waiting(entry)
-        current = {"library": adapter.name, **adapter.settings(pool)}
+        current = {"library": adapter.name, "number": entry.number, **adapter.settings(pool)}
         for name, value in current.items():
             if entry.told.get(name, entry) != value:
                 entry.told[name] = value

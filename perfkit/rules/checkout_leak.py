@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from perfkit.analysis.abandonment import Abandoned, abandoned
 from perfkit.analysis.pools import Checkout, Pool, by_site
 from perfkit.findings import Finding, Verdict
-from perfkit.pool_findings import MIN_WINDOW_S, judged, pool_finding
+from perfkit.pool_findings import MIN_WINDOW_S, judged, pool_finding, sampled
 from perfkit.profile import Profile
 
 _ADVICE = {
@@ -29,7 +29,8 @@ class CheckoutLeak:
     its task or thread has ended, or the frames that are active when such connections are returned
     have returned without it (`pool_events`, `pool_holders`), with nothing going over its socket.
     How long a use lasts is not evidence by itself. The residual of Little's law is given beside.
-    Limits: connections taken before the recording have no line. A connection that is handed over to
+    Limits: above some 300 acquisitions per second the lines of a sample are noted, and counts are of that sample.
+    Connections taken before the recording have no line. A connection that is handed over to
     somebody else to return, and stays idle there, looks the same; `min_leaked` of them must be seen,
     over more than `min_spread_s`.
     Source: https://github.com/brettwooldridge/HikariCP (leak detection by the stack at check-out)
@@ -68,7 +69,7 @@ class CheckoutLeak:
             pool,
             profile,
             f"{{site}} {verb} {len(suspects)} of {len(uses)} connections that it took in {pool.window_s:.0f} s"
-            f" from {pool.name}",
+            f" from {pool.name}{sampled(pool)}",
             f"Give the connection back on every path out of it, exceptions too: {advice}.",
             verdict=Verdict.FAIL if sure else Verdict.UNDECIDED,
             stack_id=suspects[-1].stack_id,

@@ -1,9 +1,11 @@
 """The rule `connection_churn`: are connections opened anew that could have been used again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from perfkit.analysis.pooled_sockets import closing
+from perfkit.analysis.pools import site_of
 from perfkit.analysis.socket_lifetimes import (
     TIME_WAIT_S,
     Churn,
@@ -13,7 +15,7 @@ from perfkit.analysis.socket_lifetimes import (
     port_range,
     socket_window,
 )
-from perfkit.findings import Finding, Verdict
+from perfkit.findings import Finding, Site, Verdict
 from perfkit.profile import Profile
 from perfkit.rules import undecided
 from perfkit.units import percent_text, seconds_text, three_digits
@@ -31,6 +33,8 @@ class ConnectionChurn:
     Evidence: connections opened per exchange of data, all through the recording; that some connections to the
     same peer carried many exchanges while others were closed after the first; who closed; and how many ports the
     closed ones hold.
+    Where pools were recorded, too, they say what is not seen from outside: that a setting wants it so, that each
+    request makes a pool of its own, that a pool keeps fewer than it has, or would have kept what the peer closes.
     Limits: requests are not seen from outside: exchanges are counted by segments with data, so that large bodies
     hide churn and never make it. When every connection carries just one exchange it cannot be told whether that is
     meant (a pool that is switched off, `Connection: close`) or an accident: that is undecided, unless ports run
@@ -52,6 +56,8 @@ class ConnectionChurn:
     with a conversation, such as those of databases, and are ended on purpose."""
     min_reused_ratio: float = 0.005
     """The same as a share of all, so that a few odd ones among thousands prove nothing."""
+    min_fresh_share: float = 0.8
+    """Share of the connections to a peer that had a pool of their own, for one or two uses."""
     port_ratio: float = 0.5
     """Share of the port range that closed connections to one peer may hold: from here a burst ends in EADDRNOTAVAIL."""
 
@@ -63,8 +69,49 @@ class ConnectionChurn:
             if window is None:
                 continue
             rows = churn(connections(profile, pid), window)
-            found += self.judge(pid, rows, port_range(profile, pid), coverage(profile, pid))
+            judged = self.judge(pid, rows, port_range(profile, pid), coverage(profile, pid))
+            found += [self._by_pool(profile, each) if each.verdict is Verdict.UNDECIDED else each for each in judged]
         return found
+
+    def _by_pool(self, profile: Profile, finding: Finding) -> Finding:
+        """Return an undecided finding decided by what the pools say of the connections to its peer, if they do."""
+        assert finding.pid is not None
+        opened = int(finding.evidence["opened"])
+        known = closing(profile, finding.pid, str(finding.evidence["peer"]), opened)
+        if known is None:
+            return finding
+        evidence = {**finding.evidence, "pools": list(known.pools[:5]), "pools_of_one_use": known.fresh}
+        if known.set_so is not None:
+            return replace(
+                finding, verdict=Verdict.PASS, class_="none", confidence=0.9, evidence=evidence, needs=(),
+                title=f"{finding.title}: {known.pools[0]} is set so ({known.set_so})",
+                hint="Nothing to do, if that is meant.",
+            )  # fmt: skip
+        place = site_of(profile, known.stack_id)
+        site = Site(place.function, place.file, place.line) if place else None
+        decided = replace(
+            finding, verdict=Verdict.FAIL, class_=_NAME, confidence=0.9, evidence=evidence, needs=(), site=site
+        )
+        if known.fresh >= self.min_born and known.fresh >= self.min_fresh_share * opened:
+            return replace(
+                decided,
+                title=f"{site or 'The program'} makes a new pool for nearly each use: {known.fresh} of them had one "
+                f"connection to {finding.evidence['peer']} for one or two uses",
+                hint="Make one client (session, engine) when the program starts, and use it for all requests.",
+            )
+        if known.kept is not None and known.most_open > known.kept and known.surplus >= self.min_born:
+            return replace(
+                decided,
+                title=f"{known.pools[0]} keeps {known.kept} idle connections and has up to {known.most_open}: "
+                f"{known.surplus} were closed as soon as they came back",
+                hint=f"Let it keep as many as are used at a time: about {known.most_open}.",
+            )
+        if finding.evidence["closed_by_peer"] > finding.evidence["closed_by_us"]:
+            return replace(
+                finding, verdict=Verdict.PASS, class_="none", confidence=0.8, evidence=evidence, needs=(),
+                title=f"{finding.title}; the pool would have kept them",
+            )  # fmt: skip
+        return replace(finding, evidence=evidence, needs=("what the peer answers: `Connection: close` looks the same",))
 
     def judge(
         self, pid: int, rows: Sequence[Churn], ports: int = 28_232, seen: tuple[int, int] | None = None

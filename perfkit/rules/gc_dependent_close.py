@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from perfkit.analysis.gc_and_pools import Coupling, Debt, coupling, debt
 from perfkit.analysis.pools import Pool, by_site
 from perfkit.findings import Finding
-from perfkit.pool_findings import judged, pool_finding
+from perfkit.pool_findings import judged, pool_finding, sampled
 from perfkit.profile import Profile
+from perfkit.units import three_digits
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,48 @@ class GcDependentClose:
             freed = [use for use in uses if use.how == "collected"]
             if len(freed) < self.min_uses:
                 continue
+            owed = debt(profile, pool)
+            known = coupling(profile, pool)
             longest_s = max(use.held_ns(pool.until_ns) for use in freed) / 1e9
             found.append(
                 pool_finding(
                     "gc_dependent_close",
                     pool,
                     profile,
-                    f"{{site}} leaves {len(freed)} of {len(uses)} connections of {pool.name} to the garbage collector",
-                    "Give them back explicitly, with a context manager or in a `finally` block; until then keep the "
-                    "collector's thresholds as they are: higher ones keep connections longer.",
+                    f"{{site}} leaves {len(freed)} of {len(uses)} connections of {pool.name} to the garbage collector"
+                    f"{sampled(pool)}",
+                    "Give them back explicitly, with a context manager or in a `finally` block" + _decides(owed, known),
                     stack_id=freed[-1].stack_id,
                     measured=len(freed) / len(uses),
                     limit=0.0,
                     unit="ratio",
                     confidence=0.95,
-                    evidence={"taken": len(uses), "freed": len(freed), "longest_s": round(longest_s, 3)},
+                    evidence={
+                        "taken": len(uses),
+                        "freed": len(freed),
+                        "longest_s": round(longest_s, 3),
+                        "freed_in_collections": known.freed_in_gc if known else None,
+                        "settings_decide": owed is not None if known else None,
+                        "waiting_now": round(owed.waiting(owed.threshold), 2) if owed else None,
+                    },
+                    needs=() if known else ("collections, recorded beside the pools (`--collect pools,gc`)",),
                 )
             )
         return found
+
+
+def _decides(owed: Debt | None, known: Coupling | None) -> str:
+    """Return the end of the advice: whether the collector's settings decide when connections come back."""
+    if owed is not None:
+        return (
+            f": {known.freed_in_gc if known else 0} came back in a collection. Until then the collector's settings "
+            f"decide: at the first threshold of {owed.threshold:,} about "
+            f"{three_digits(owed.waiting(owed.threshold))} wait for it, at ten times as much at least "
+            f"{three_digits(owed.waiting(10 * owed.threshold))}."
+        )
+    if known is None:
+        return "; until then keep the collector's thresholds as they are: higher ones may keep connections longer."
+    return ". They come back when the last reference goes, not in collections: its settings change nothing about it."
 
 
 RULE = GcDependentClose()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from perfkit.analysis import gc_advice
-from perfkit.analysis.gc_case import Case, experiment_json, gather, prediction_json, type_names
+from perfkit.analysis.gc_case import Case, gather, prediction_json, type_names
 from perfkit.analysis.gc_costs import Caller
 from perfkit.analysis.gc_model import STEPS, Flavour, Prediction
-from perfkit.analysis.gc_trial import Experiment, Explained
+from perfkit.analysis.trial import Experiment, Explained, experiment_json
 from perfkit.findings import Finding, Verdict
 from perfkit.gc_findings import WORTH_TUNING, change_text, gc_finding, not_identifiable, site_of_place
 from perfkit.profile import Profile
@@ -16,6 +16,22 @@ _EXPLAINED: dict[Explained | None, str] = {
     Explained.LESS: ", less than the pauses that it saved would explain: collections are not what makes requests slow",
     Explained.MORE: ", more than the pauses that it saved would explain: something else changed, too",
 }
+
+_LEAST_LEFT = 0.01
+"""No prediction says that more than 99 of 100 collections go: what makes the others is below the noise."""
+
+
+@dataclass(frozen=True)
+class _HeldBack:
+    """What would wait for the collector, in words, and as a share of what there is room for."""
+
+    text: str
+    share: float
+
+
+def _risk_of(held_back: list[_HeldBack]) -> str:
+    """Return the warning that goes with a threshold."""
+    return f"At a risk: {'; '.join(each.text for each in held_back)}. " if held_back else ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,11 @@ class GcTuning:
     """Objects of the program's own classes in cycles per second before it is worth breaking them up at no harm yet."""
     most_held_bytes: float = 64 * 2**20
     """What garbage may hold at the popular threshold before raising it is refused: the size of a small worker."""
+    most_of_room: float = 0.5
+    """Of the connections or descriptors that are left, what may wait for the collector before raising the threshold is
+    refused: the other half is for the burst that comes sooner or later, as in the guard of an experiment."""
+    risky_share: float = 0.05
+    """Of them, from which on a higher threshold is recommended with a warning only."""
     min_looks: int = 3
     """Looks at the garbage before anything is said of what it consists of."""
     min_seen_objects: float = 30
@@ -363,7 +384,8 @@ class GcTuning:
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
                     f"freeing {mean_count_text(full.yield_objects, 'object')} at a time",
                     f"Freeze what is alive after the warm-up: gc.collect(); gc.freeze(). Predicted: "
-                    f"{percent_text(prediction.time_ratio)} of the time. {or_raise}{prove}",
+                    f"{percent_text(prediction.time_ratio)} of the time. {or_raise}"
+                    f"{self._risk_of_freezing(case)}{prove}",
                     confidence=0.8,
                     advice=gc_advice.freeze(),
                     prediction=prediction,
@@ -372,6 +394,9 @@ class GcTuning:
         knee = found.knee
         if knee is not None:
             prediction = found.raised(knee)
+            held_back = self._held_back(case, knee)
+            if self._is_worth_it(case, prediction) and (refused := self._refused(case, knee, held_back)):
+                return refused
             if self._is_worth_it(case, prediction):
                 return gc_finding(
                     case,
@@ -379,15 +404,19 @@ class GcTuning:
                     "raise_threshold",
                     f"{cost} for objects that live for a moment: {count_text(found.working_set_objects)} at a time, "
                     f"the threshold is {found.threshold:,}",
-                    f"Raise the first threshold above them: gc.set_threshold({knee}). {prove}",
+                    f"Raise the first threshold above them: gc.set_threshold({knee}). {_risk_of(held_back)}{prove}",
                     confidence=0.8,
                     advice=gc_advice.raise_threshold(knee),
                     prediction=prediction,
+                    more={"risks": [each.text for each in held_back]} if held_back else None,
                 )
         if full is not None and stays:
-            enough = (found.raised(step) for step in STEPS if step > found.threshold)
-            rarer = next((each for each in enough if each.time_ratio < self.max_ratio), None)
-            if rarer is not None and self._is_worth_it(case, rarer):
+            higher = [step for step in STEPS if step > found.threshold]
+            step = next((each for each in higher if found.raised(each).time_ratio < self.max_ratio), None)
+            if step is not None and self._is_worth_it(case, rarer := found.raised(step)):
+                held_back = self._held_back(case, step)
+                if refused := self._refused(case, step, held_back):
+                    return refused
                 return gc_finding(
                     case,
                     Verdict.FAIL,
@@ -395,10 +424,12 @@ class GcTuning:
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
                     f"{three_digits(full.per_s)} times a second",
-                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. {prove}",
+                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. "
+                    f"{_risk_of(held_back)}{prove}",
                     confidence=0.7,
                     advice=gc_advice.raised(rarer.setting),
                     prediction=rarer,
+                    more={"risks": [each.text for each in held_back]} if held_back else None,
                 )
         return gc_finding(
             case,
@@ -408,6 +439,58 @@ class GcTuning:
             prove,
             needs=found.unknown or ("an experiment on the process itself",),
         )
+
+    def _held_back(self, case: Case, threshold: int) -> list[_HeldBack]:
+        """Return which connections and descriptors would wait for the collector at a threshold, if they are many."""
+        left = max(case.model.left(threshold), _LEAST_LEFT) if case.model else 1.0
+        waiting = {each.pool: each.waiting(threshold, left) for each in case.debts}
+        found = [
+            _HeldBack(
+                f"{count_text(waiting[each.pool])} connections of {each.pool} would wait for the collector at "
+                f"{threshold:,} (now, at {each.threshold:,}: {three_digits(each.waiting(each.threshold))}"
+                + (f"; {count_text(each.room)} are not in use otherwise)" if each.room is not None else ")"),
+                waiting[each.pool] / max(each.room, 1.0) if each.room is not None else 0.0,
+            )
+            for each in case.debts
+            if each.room is None or waiting[each.pool] >= self.risky_share * each.room
+        ]
+        descriptors = case.model.held_descriptors(threshold) if case.model else 0.0
+        if descriptors >= max(self.risky_share * case.descriptor_limit, 1.0):
+            found.append(
+                _HeldBack(
+                    f"{count_text(descriptors)} open descriptors would wait for the collector at {threshold:,} "
+                    f"(the process may have {case.descriptor_limit:,})",
+                    descriptors / case.descriptor_limit,
+                )
+            )
+        return found
+
+    def _refused(self, case: Case, threshold: int, held_back: list[_HeldBack]) -> Finding | None:
+        """Return that a threshold must not be raised because of what would wait for the collector; None: it may."""
+        worst = max(held_back, key=lambda each: each.share, default=None)
+        if worst is None or worst.share < self.most_of_room:
+            return None
+        return gc_finding(
+            case,
+            Verdict.FAIL,
+            "refuse_raise",
+            f"Do not raise the threshold, although collections cost {percent_text(case.costs.automatic_ratio)} of the "
+            f"time: {worst.text}",
+            "Give the connections back where they are used (a context manager, or `finally`), so that no collection is "
+            "needed for it; then measure again.",
+            confidence=0.85,
+            garbage=True,
+            measured=worst.share,
+            limit=self.most_of_room,
+            more={"refused": f"gc.set_threshold({threshold})", "risks": [each.text for each in held_back]},
+        )
+
+    def _risk_of_freezing(self, case: Case) -> str:
+        """Return a warning where connections depend on being collected."""
+        if not case.debts:
+            return ""
+        names = ", ".join(each.pool for each in case.debts)
+        return f"What is frozen is never collected: connections of {names} that are left to it then stay out for good. "
 
     def _is_worth_it(self, case: Case, prediction: Prediction) -> bool:
         """Whether a setting is predicted to save enough."""

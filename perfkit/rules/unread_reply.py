@@ -1,8 +1,10 @@
 """The rule `unread_reply`: does an answer lie unread in a connection that will be used again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
+from perfkit.analysis.pooled_sockets import lent_at
 from perfkit.analysis.socket_lifetimes import socket_window
 from perfkit.analysis.socket_states import Spell, spells
 from perfkit.findings import Finding, Verdict
@@ -22,6 +24,8 @@ class UnreadReply:
     Evidence: an established upstream socket with data in its receive queue, soon after the process had sent
     something, for longer than `age_limit_s` with nothing sent or received since; or data that always lies unread
     while requests go on.
+    Where pools were recorded, too, a connection that is lent does not count (who has it may read on, or has leaked
+    it), and one that is idle in its pool is sure.
     Limits: what the data are is not known: a download that is read slowly looks like an answer that nobody wants,
     so that large queues are undecided unless there are several. Data that came without a request (notifications,
     pings) do not count. When the whole process does nothing it is undecided.
@@ -48,27 +52,46 @@ class UnreadReply:
             window = socket_window(profile, pid)
             if window is None:
                 continue
-            found.append(self.judge(pid, spells(profile, pid, window.until_s, unread=True), window.length_s))
+            seen = spells(profile, pid, window.until_s, unread=True)
+            lent = lent_at(
+                profile, pid, [(spell.cookie, spell.until_s) for spell in seen if spell.highest_unread_bytes]
+            )
+            found.append(self.judge(pid, seen, window.length_s, lent))
         return found
 
-    def judge(self, pid: int, found: Sequence[Spell], window_s: float) -> Finding:
+    def judge(
+        self, pid: int, found: Sequence[Spell], window_s: float, lent: Mapping[int, bool] = MappingProxyType({})
+    ) -> Finding:
         """Return the finding for one process.
 
         Args:
             pid: the process.
             found: spells of its sockets, those with unread data apart.
             window_s: length of the recording, in seconds.
+            lent: whether the pool has lent the connection of a socket, by its cookie; others are not known.
         """
         unread = [s for s in found if s.role == "upstream" and s.state == "established" and s.lowest_unread_bytes > 0]
+        taken = [s for s in unread if lent.get(s.cookie) and self._is_left(s)]
+        unread = [s for s in unread if not lent.get(s.cookie)]
         silent = [s for s in unread if self._is_left(s)]
         behind = [s for s in unread if self._is_behind(s)]
+        idle = [s for s in silent if lent.get(s.cookie) is False]
         small = [s for s in silent if s.lowest_unread_bytes < self.large_bytes]
         large = [s for s in silent if s.lowest_unread_bytes >= self.large_bytes]
         alive = bool(silent) and _goes_on(found, silent)
+        if idle:
+            return replace(self._finding(pid, Verdict.FAIL, idle), confidence=0.95, needs=())
         if behind or (alive and (small or len(large) >= self.several)):
             return self._finding(pid, Verdict.FAIL, behind or small or large)
         if silent:
             return self._finding(pid, Verdict.UNDECIDED, silent)
+        if taken:
+            return Finding(
+                _NAME, Verdict.PASS, "none",
+                "Answers lie unread only in connections that somebody has taken from the pool and not given back",
+                "See `checkout_leak`: nobody else gets them.", limit=self.age_limit_s, unit="s", confidence=0.9,
+                pid=pid, evidence={"lent": len({s.cookie for s in taken})},
+            )  # fmt: skip
         if window_s < self.age_limit_s:
             return undecided(
                 _NAME,

@@ -33,6 +33,7 @@ from perfkit.views.leak_unit import leak_unit
 from perfkit.views.memory_ledger import memory_ledger
 from perfkit.views.memory_over_time import memory_over_time
 from perfkit.views.open_questions import next_steps, open_questions
+from perfkit.views.pool_experiment import pool_experiment
 from perfkit.views.pool_headroom import pool_headroom
 from perfkit.views.pool_lifetimes import pool_lifetimes
 from perfkit.views.pool_utilisation import pool_utilisation
@@ -77,6 +78,7 @@ __all__ = [
     "memory_over_time",
     "next_steps",
     "open_questions",
+    "pool_experiment",
     "pool_headroom",
     "pool_lifetimes",
     "pool_utilisation",

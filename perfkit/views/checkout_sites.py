@@ -6,7 +6,7 @@ from perfkit.analysis.abandonment import abandoned
 from perfkit.analysis.pools import Checkout, Pool, by_site
 from perfkit.analysis.survival import Place as Line
 from perfkit.profile import Profile
-from perfkit.units import count_text, seconds_text
+from perfkit.units import count_text, percent_text, seconds_text
 from perfkit.views.display import Badge, Bar, Cell, Note, Place, PlainTable
 from perfkit.views.selection import pools_of
 
@@ -41,8 +41,15 @@ def checkout_sites(profile: Profile, *, pid: int | None = None, top: int = 12) -
         "wait, p99",
         "time",
     )
+    notes = tuple(
+        f"{pool.name}: lines were noted of {percent_text(pool.lines_known_ratio)} of its "
+        f"{count_text(len(pool.checkouts))} acquisitions, at most about 300 "
+        "per second; counts and times per line are of this sample."
+        for pool in pools_of(profile, pid)
+        if pool.is_sampled
+    )
     cells = [[*row, Bar(seconds_text(held), held / most)] for _left, held, row in rows[:top]]
-    return PlainTable(headers, cells, numbers=frozenset(headers[3:]))
+    return PlainTable(headers, cells, numbers=frozenset(headers[3:]), notes=notes)
 
 
 def _row(pool: Pool, place: Line, uses: list[Checkout]) -> tuple[int, float, list[Cell]]:

@@ -42,7 +42,7 @@ def _row(pool: Pool) -> list[Cell]:
         ", ".join(
             f"{name} {value}"
             for name, value in sorted(pool.settings.items())
-            if name not in _TIMES and name not in ("library", "max_size") and value is not None
+            if name not in _TIMES and name not in ("library", "number", "max_size") and value is not None
         ),
     ]
 

@@ -18,6 +18,11 @@ class Adapter:
     """What an acquisition is: `BaseConnector.connect` until `_release`."""
 
     name = "aiohttp"
+    tunes = {"size": "max_size", "idle": "idle_timeout_s"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "lifetime": "aiohttp has no lifetime of connections: a connection that is used ends when the peer wants it.",
+        "kept": "aiohttp keeps every idle connection until its time is over: try that time.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
@@ -48,6 +53,19 @@ class Adapter:
             "max_lifetime_s": None,
             "lifo": False,
         }
+
+    def refuses(self, pool: Any, word: str, _value: Any) -> str | None:
+        """Return why a setting cannot be tried on this pool."""
+        if word == "idle" and pool._force_close:
+            return "With force_close no connection is ever idle."
+        return None
+
+    def tune(self, pool: Any, word: str, value: Any, _before: dict[str, Any]) -> None:
+        """Change a setting: both are looked at whenever a connection is taken, or may be closed."""
+        if word == "size":
+            pool._limit = value or 0
+        else:
+            pool._keepalive_timeout = value
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""

@@ -16,6 +16,12 @@ class Adapter:
     """What an acquisition is: `Pool._acquire` until `PoolConnectionHolder._release`."""
 
     name = "asyncpg"
+    tunes = {"idle": "idle_timeout_s"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "size": "asyncpg makes a holder for each connection when the pool is made: another size needs another pool.",
+        "lifetime": "asyncpg has no lifetime of connections, only max_queries and a time for idle ones.",
+        "kept": "asyncpg keeps every idle connection until its time is over: try that time.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
@@ -45,6 +51,12 @@ class Adapter:
             "acquire_timeout_s": None,
             "lifo": True,
         }
+
+    def tune(self, pool: Any, _word: str, value: Any, _before: dict[str, Any]) -> None:
+        """Change the time for idle connections; each holder has its own, looked at when it becomes idle."""
+        pool._max_inactive_connection_lifetime = value or 0
+        for holder in list(pool._holders):
+            holder._max_inactive_time = value or 0
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""

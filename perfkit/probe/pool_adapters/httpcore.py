@@ -18,6 +18,10 @@ class Adapter:
     """What an acquisition is: `handle_request` until the response's stream is closed, or the request fails."""
 
     name = "httpcore"
+    tunes = {"size": "max_size", "kept": "max_idle", "idle": "idle_timeout_s"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "lifetime": "httpcore has no lifetime of connections, only keepalive_expiry for idle ones: try that time.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
@@ -56,6 +60,26 @@ class Adapter:
             "idle_timeout_s": pool._keepalive_expiry,
             "max_lifetime_s": None,
         }
+
+    def tune(self, pool: Any, word: str, value: Any, before: dict[str, Any]) -> None:
+        """Change a setting: limits are looked at whenever a request begins or ends.
+
+        Of idle connections no more are kept than there may be; what is beyond a smaller limit closes when it is idle.
+        """
+        if word == "size":
+            pool._max_connections = sys.maxsize if value is None else value
+            kept = before["max_idle"]
+            kept = sys.maxsize if kept is None else kept
+            pool._max_keepalive_connections = min(kept, pool._max_connections)
+        elif word == "kept":
+            pool._max_keepalive_connections = sys.maxsize if value is None else value
+        else:
+            pool._keepalive_expiry = value
+            for connection in list(pool._connections):
+                inner: Any = getattr(connection, "_connection", None)
+                for each in (connection, inner):
+                    if hasattr(each, "_keepalive_expiry"):
+                        each._keepalive_expiry = value
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges; ghosts are connections that nobody connects and no request is on."""

@@ -16,6 +16,10 @@ class Adapter:
     """What an acquisition is: `Pool.acquire` or the ticket it returns, until `release` or `discard`."""
 
     name = "perfkit proxy"
+    tunes = {"size": "max_size", "lifetime": "max_lifetime_s", "idle": "idle_timeout_s"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "kept": "The proxy keeps every idle connection until its time is over: try that time.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
@@ -50,6 +54,18 @@ class Adapter:
             "lifetime_jitter": settings.lifetime_jitter_ratio,
             "lifo": True,
         }
+
+    def tune(self, pool: Any, word: str, value: Any, _before: dict[str, Any]) -> None:
+        """Change a setting, in the event loop of the pool; the ends of the lives that began are moved."""
+        name = {"size": "maximum_size", "lifetime": "maximum_lifetime_s", "idle": "idle_timeout_s"}[word]
+        replace = sys.modules["dataclasses"].replace
+
+        def change() -> None:
+            pool.update(replace(pool.settings, **{name: value or 0}))
+            if word == "lifetime":
+                _draw_lives_anew(pool)
+
+        pool._call_later.__self__.call_soon_threadsafe(change)
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""
@@ -115,3 +131,18 @@ class Adapter:
         pool, connection = values
         if connection.state.value == "connecting":
             self._book.created(connection, pool=pool, adapter=self)
+
+
+def _draw_lives_anew(pool: Any) -> None:
+    """Give each connection that lives the rest of a life that is as long as the settings say."""
+    settings, now = pool.settings, pool._clock()
+    for connection in list(pool.connections.values()):
+        if connection.state.value not in ("idle", "in_use") or connection.evicted:
+            continue
+        if connection.expiry is not None:
+            connection.expiry.cancel()
+            connection.expiry = None
+        lifetime_s = settings.maximum_lifetime_s * (1 - settings.lifetime_jitter_ratio * pool._jitter())
+        if lifetime_s:
+            left_s = max(0.0, connection.created_at + lifetime_s - now)
+            connection.expiry = pool._call_later(left_s, pool._expire, connection)

@@ -18,6 +18,13 @@ class Adapter:
     """What an acquisition is: `get_connection` until `release`."""
 
     name = "redis"
+    tunes: dict[str, str] = {}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "size": "redis-py never closes an idle connection: those of a larger size would stay when it is put back.",
+        "lifetime": "redis-py has no lifetime of connections.",
+        "idle": "redis-py has no time for idle connections.",
+        "kept": "redis-py keeps every connection.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book

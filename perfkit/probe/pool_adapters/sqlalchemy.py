@@ -11,12 +11,19 @@ if TYPE_CHECKING:
 
 MODULE = "sqlalchemy.pool"
 _RECORD = "_ConnectionRecord__"
+_TURN_S = 0.05
+"""How long to wait for a connection that is too many."""
 
 
 class Adapter:
     """What an acquisition is: `Pool.connect` until `_ConnectionRecord.checkin`."""
 
     name = "sqlalchemy"
+    tunes = {"size": "pool_size", "lifetime": "max_lifetime_s"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "idle": "SQLAlchemy has no time for idle connections.",
+        "kept": "SQLAlchemy keeps as many idle connections as pool_size says: try sizes.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         base = module.base
@@ -47,6 +54,49 @@ class Adapter:
             "pre_ping": pool._pre_ping,
             "lifo": bool(getattr(pool._pool, "use_lifo", False)),
         }
+
+    def refuses(self, pool: Any, word: str, _value: Any) -> str | None:
+        """Return why a setting cannot be tried on this pool."""
+        if word != "size":
+            return None
+        if not hasattr(pool._pool, "queue"):
+            return "The pool of an asynchronous engine cannot be made smaller from outside of its event loop."
+        if self._max(pool) is None:
+            return "This pool has no limit: nobody waits for a connection, and a size would only say what is kept."
+        return None
+
+    def tune(self, pool: Any, word: str, value: Any, _before: dict[str, Any]) -> None:
+        """Change a setting.
+
+        The lifetime is looked at when a connection is taken. What is open is counted from the size on, so a new
+        size moves the count; connections beyond a smaller one are taken out by `shrink`.
+        """
+        if word == "lifetime":
+            pool._recycle = -1 if value is None else value
+            return
+        with pool._overflow_lock:
+            before, pool._pool.maxsize = pool._pool.maxsize, value
+            pool._overflow += before - value
+
+    def shrink(self, pool: Any) -> bool:
+        """Take a connection that is too many out of the pool, in the turn of all who wait; return whether one was.
+
+        The pool closes what comes back to a full queue, but it hands on what somebody waits for.
+        """
+        queue = pool._pool
+        if not hasattr(queue, "queue") or self._max(pool) is None:
+            return False
+        if pool._overflow <= pool._max_overflow and queue.qsize() <= queue.maxsize:
+            return False
+        try:
+            record = queue.get(True, _TURN_S)
+        except Exception:  # noqa: BLE001 - Empty, which each version defines elsewhere
+            return True
+        try:
+            record.close()
+        finally:
+            pool._dec_overflow()
+        return True
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""

@@ -16,6 +16,13 @@ class Adapter:
     """What an acquisition is: `_get_conn` until `_put_conn`, or until the connection is closed."""
 
     name = "urllib3"
+    tunes = {"kept": "max_idle"}  # noqa: RUF012
+    fixed = {  # noqa: RUF012
+        "size": "A blocking pool of urllib3 has a token in its queue for each connection, which cannot be taken back "
+        "while it is lent; others lend as many as are asked for, and only keep a number of them.",
+        "lifetime": "urllib3 has no lifetime of connections.",
+        "idle": "urllib3 has no time for idle connections.",
+    }
 
     def __init__(self, book: Any, module: Any) -> None:
         self._book = book
@@ -49,6 +56,14 @@ class Adapter:
             "max_lifetime_s": None,
             "lifo": True,
         }
+
+    def refuses(self, pool: Any, _word: str, _value: Any) -> str | None:
+        """Return why a setting cannot be tried on this pool."""
+        return self.fixed["size"] if pool.block or pool.pool is None else None
+
+    def tune(self, pool: Any, _word: str, value: Any, _before: dict[str, Any]) -> None:
+        """Change how many idle connections are kept: looked at whenever one comes back."""
+        pool.pool.maxsize = value
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""

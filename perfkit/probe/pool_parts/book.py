@@ -129,6 +129,7 @@ class Book:
         self.lost = 0
         self.errors = 0
         self.first_error = ""
+        self.in_vain: dict[tuple[int, str], int] = {}
         self.sent = 0
         self.pools: dict[int, PoolEntry] = {}
         self.new_pools: list[PoolEntry] = []
@@ -317,6 +318,8 @@ class Book:
             return
         now_ns = monotonic_ns()
         event = event or _why(error)
+        key = wish.pool.number, event
+        self.in_vain[key] = self.in_vain.get(key, 0) + 1
         self._note(now_ns, event, wish.pool.number, UNKNOWN, now_ns - wish.wished_at, UNKNOWN, wish.holder, wish.stack)
 
     def released(self, key: Any, event: str = "released") -> None:

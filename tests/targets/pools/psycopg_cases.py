@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 CASE, URL = sys.argv[1:3]
@@ -134,14 +135,57 @@ def waits_for_others(pool):
     run(worker, 6)
 
 
+def quiet_moments(pool, use):
+    """Bursts of requests, and rests that are longer than the server lets a session idle."""
+    while True:
+        for _ in range(10):
+            try:
+                use(pool)
+            except psycopg.OperationalError:
+                pass  # a 502, say
+            time.sleep(0.05)
+        time.sleep(2)
+
+
+def stale(pool):
+    """The server ends sessions that idle for 1.2 seconds, and nobody looks before they are used again."""
+
+    def use(pool):
+        with pool.connection() as connection:  # HERE: stale
+            connection.execute("select 1")
+
+    quiet_moments(pool, use)
+
+
+def checked(pool):
+    """The same server, but the pool looks before it lends a connection."""
+
+    def use(pool):
+        with pool.connection() as connection:
+            connection.execute("select 1")
+
+    quiet_moments(pool, use)
+
+
 def run(worker, count):
     for number in range(count):
         threading.Thread(target=worker, args=(number * 3,), daemon=True).start()
 
 
-sizes = {"busy": (4, 4), "exhausted": (2, 2), "lifetime": (4, 4), "waits_for_others": (4, 4)}
+sizes = {
+    "busy": (4, 4),
+    "exhausted": (2, 2),
+    "lifetime": (4, 4),
+    "waits_for_others": (4, 4),
+    "stale": (2, 2),
+    "checked": (2, 2),
+}
 small, large = sizes.get(CASE, (2, 60))
 more = {"max_lifetime": 2 if CASE == "lifetime" else 3600, "kwargs": {"autocommit": True}}
+if CASE in ("stale", "checked"):
+    more["kwargs"]["options"] = "-c idle_session_timeout=1200"
+if CASE == "checked":
+    more["check"] = ConnectionPool.check_connection
 with ConnectionPool(URL, min_size=small, max_size=large, **more) as pool:
     pool.wait()
     print("ready", os.getpid(), flush=True)

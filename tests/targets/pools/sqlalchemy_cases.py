@@ -62,6 +62,35 @@ def collected():
     run(worker, 2)
 
 
+def quiet_moments(**more):
+    """Bursts of requests, and rests that are longer than the server lets a session idle."""
+    options = {"options": "-c idle_session_timeout=1200"}
+    engine = thread_engine(pool_size=2, max_overflow=0, connect_args=options, **more)
+
+    def request():
+        with engine.connect() as connection:  # HERE: stale
+            connection.execute(sa.text("select 1"))
+
+    while True:
+        for _ in range(10):
+            try:
+                request()
+            except sa.exc.OperationalError:
+                pass  # a 502, say
+            time.sleep(0.05)
+        time.sleep(2)
+
+
+def stale():
+    """Nobody looks whether the server has ended a session before it is used again."""
+    quiet_moments()
+
+
+def pre_ping():
+    """The pool looks."""
+    quiet_moments(pool_pre_ping=True)
+
+
 def scoped():
     """A session per request that is closed in time."""
     engine = thread_engine(pool_size=4, max_overflow=0)

@@ -42,6 +42,13 @@ def urllib3_burst():
     run(lambda _: (pool.request("GET", "/"), time.sleep(0.3)), 1)
 
 
+def requests_without_session():
+    """Each call makes a session, and with it a pool, of its own."""
+    import requests
+
+    run(lambda _: (requests.get(URL), time.sleep(0.05)), 2)
+
+
 def urllib3_busy():
     """Threads that share a pool of the right size."""
     import urllib3

@@ -1,7 +1,9 @@
 """Recordings of a service's collector in numbers, one situation each, with the noise of the real thing."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,8 @@ class Service:
     cpu: list[Row] = field(default_factory=list)
     settings: list[Row] = field(default_factory=list)
 
-    def record(self, path: Path, **more: Any) -> Profile:
-        """Return the profile."""
+    def record(self, path: Path, also: Mapping[str, Sequence[Row]] = MappingProxyType({}), **more: Any) -> Profile:
+        """Return the profile; `also` are rows beside its own, `more` replaces them."""
         random = np.random.default_rng(self.seed)
         rows: list[Row] = list(self.manual)
         for number, at_s in enumerate(np.arange(0.3, self.seconds, 1 / self.young_per_s) if self.young_per_s else ()):
@@ -88,6 +90,8 @@ class Service:
             "cpu": self.cpu,
             "manifest": {"targets": ({"pid": PID, "python": self.python, "free_threaded": False},)},
         }
+        for name, rows in also.items():
+            parts[name] = [*parts.get(name, ()), *rows]
         return make_profile(path, duration_s=self.seconds, **(parts | more))
 
 

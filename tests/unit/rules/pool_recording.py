@@ -92,6 +92,10 @@ class PoolRecording:
 
     def profile(self, folder: Path) -> Profile:
         """Return it as a profile."""
+        return make_profile(folder, duration_s=self.seconds, **self.parts())
+
+    def parts(self) -> dict[str, Any]:
+        """Return its tables, to be joined with others."""
         moments = [number * 0.5 for number in range(1, int(self.seconds * 2))]
         states = []
         for at_s in moments:
@@ -104,12 +108,10 @@ class PoolRecording:
         settings = [
             {"at_ns": 0, "name": f"pool.db.{name}", "value": json.dumps(value)} for name, value in self.settings.items()
         ]
-        return make_profile(
-            folder,
-            duration_s=self.seconds,
-            pool_events=sorted(self.events, key=lambda row: row["at_ns"]),
-            pool_states=states if self.events else (),
-            pool_holders=self.holders,
-            settings=settings,
-            quality=[quality] if self.recorded else (),
-        )
+        return {
+            "pool_events": sorted(self.events, key=lambda row: row["at_ns"]),
+            "pool_states": states if self.events else (),
+            "pool_holders": self.holders,
+            "settings": settings,
+            "quality": [quality] if self.recorded else (),
+        }

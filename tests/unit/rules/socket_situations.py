@@ -1,7 +1,9 @@
 """Recordings of sockets in numbers: connections with a life each, from which the tables are made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from perfkit.profile import Profile
@@ -80,13 +82,14 @@ class Sockets:
         """Return the time cells of an event that is known exactly."""
         return {"at_ns": int(at_s * SECOND_NS), "earliest_ns": int(at_s * SECOND_NS)}
 
-    def record(self, path: Path) -> Profile:
-        """Return the profile."""
+    def record(self, path: Path, pools: Mapping[str, Any] = MappingProxyType({})) -> Profile:
+        """Return the profile; `pools` are the tables of a pool that was recorded, too."""
         until_ns = int(self.seconds * SECOND_NS)
         quality = {"collector": "sockets", "from_ns": 0, "until_ns": until_ns, "taken": 600, "lost": 0}
         return make_profile(
             path,
             duration_s=self.seconds,
-            quality=[quality | {"pid": PID}],
+            quality=[quality | {"pid": PID}, *pools.get("quality", ())],
             others={"sockets": self.states, "socket_events": self.events},
+            **{name: rows for name, rows in pools.items() if name != "quality"},
         )

@@ -7,6 +7,7 @@ import pytest
 
 from perfkit.findings import Site, Verdict
 from perfkit.rules.checkout_leak import RULE
+from perfkit.views import checkout_sites
 from tests.unit.rules.pool_recording import LOAD, REPORT, PoolRecording
 
 
@@ -129,3 +130,22 @@ def test_a_pool_used_up_before_the_recording_is_undecided(tmp_path: Path) -> Non
 def test_too_little_data_is_no_pass(recording: PoolRecording, verdicts: list[Verdict], tmp_path: Path) -> None:
     recording.requests(stack=LOAD)
     assert [finding.verdict for finding in RULE.check(recording.profile(tmp_path / "p"))] == verdicts
+
+
+@pytest.mark.parametrize("known", [1.0, 0.25], ids=["all-lines-are-known", "lines-of-a-sample"])
+def test_counts_of_a_sample_are_called_one(known: float, tmp_path: Path) -> None:
+    recording = PoolRecording(limit=None)
+    recording.requests(every_s=0.05)
+    for number in range(4):
+        recording.use(2.0 + 3 * number, None, holder=number, connection=number, stack=REPORT)
+        recording.look(29.5, 2.0 + 3 * number, holder=number, connection=number, finished=True, stack=REPORT)
+    for number, event in enumerate(recording.events):
+        if event["event"] == "acquired" and event["stack"] is LOAD and (number // 2) % 4 >= 4 * known:
+            del event["stack"]
+    profile = recording.profile(tmp_path / "p")
+    [finding] = RULE.check(profile)
+    assert finding.verdict is Verdict.FAIL
+    assert ("a sample" in finding.title) is (known < 1)
+    assert ("lines_known_ratio" in finding.evidence) is (known < 1)
+    shown = checkout_sites(profile)._repr_mimebundle_()["text/plain"]
+    assert ("are of this sample" in shown) is (known < 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.gc_case import gather
-from perfkit.analysis.gc_trial import AGAIN, NOW
+from perfkit.analysis.switchback import AGAIN, NOW
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
 from perfkit.rules.gc_tuning import RULE

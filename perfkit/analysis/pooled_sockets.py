@@ -1,0 +1,157 @@
+"""The only place that joins sockets, seen from outside, with the pools that they belong to, seen from inside."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.socket_lifetimes import rows_of
+from perfkit.profile import Profile
+
+_LENT, _BACK = ("acquired", "found_in_use"), ("released", "closed", "collected", "found", "created")
+_SOON_NS = 50_000_000
+_FEW = 2
+_NEARLY_ALL = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """A connection of a pool: when it was lent and when it came back, `(at_ns, is it lent)` in the order of time."""
+
+    pool: str
+    connection: int
+    changes: tuple[tuple[int, bool], ...]
+
+    def is_lent(self, at_ns: int) -> bool | None:
+        """Return whether somebody had it at a time; None: it was not known by then."""
+        before = [lent for at, lent in self.changes if at <= at_ns]
+        return before[-1] if before else None
+
+
+def lent_at(profile: Profile, pid: int, sockets: Iterable[tuple[int, float]]) -> dict[int, bool]:
+    """Return whether the connections of sockets were lent by their pools, of those that a pool is known to have.
+
+    Args:
+        profile: the recording.
+        pid: the process.
+        sockets: cookie of each, and the time, in seconds into the recording.
+    """
+    known = _pooled(profile, pid)
+    ends = {row["cookie"]: _key(row["local"], row["peer"]) for row in rows_of(profile, "sockets", pid)}
+    found = {}
+    for cookie, at_s in sockets:
+        states = [each.is_lent(int(at_s * 1e9)) for each in known.get(ends.get(cookie, ("", "")), ())]
+        states = [each for each in states if each is not None]
+        if states:
+            found[cookie] = bool(states[-1])  # ports are used again: the last connection that there was by then
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How the pools of a process come to open connections to one peer anew.
+
+    `pools` have connections to it. `set_so` names the setting by which each connection is closed after use.
+    `fresh` are pools that had a connection or two, which were used once or twice: one pool per request; those that are
+    gone before anybody could look where their connections lead are among them. `surplus` are connections that were
+    closed just after they had come back, while the pool was limited to `kept` idle ones and more than those were open
+    (`most_open`). `stack_id` is who used them.
+    """
+
+    pools: tuple[str, ...]
+    set_so: str | None
+    fresh: int
+    surplus: int
+    kept: int | None
+    most_open: int
+    stack_id: int | None
+
+
+def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | None:
+    """Return what pool data says of the connections to a peer; None: no pool is known to have any.
+
+    Args:
+        profile: the recording.
+        pid: the process.
+        peer: address and port.
+        opened: how many connections to it were seen from outside.
+    """
+    names: set[str] = set()
+    elsewhere: set[str] = set()
+    for (_local, to), connections in _pooled(profile, pid).items():
+        (names if to == _plain(peer) else elsewhere).update(each.pool for each in connections)
+    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+    fresh = [pool for pool in pools if pool.name not in elsewhere and _is_fresh(pool)]
+    if names <= {pool.name for pool in fresh} and sum(len(pool.created_ns) for pool in fresh) < _NEARLY_ALL * opened:
+        return None
+    pools = [pool for pool in pools if pool.name in names] or fresh
+    if not pools:
+        return None
+    largest = max(pools, key=lambda pool: len(pool.created_ns))
+    use = next((each for pool in (fresh or [largest]) for each in reversed(pool.checkouts)), None)
+    kept = largest.settings.get("max_idle")
+    return Closing(
+        pools=tuple(pool.name for pool in pools),
+        set_so=_set_so(largest),
+        fresh=len(fresh),
+        surplus=_closed_at_return(largest),
+        kept=int(kept) if isinstance(kept, int) else None,
+        most_open=max((value for _at, value in largest.gauge("open")), default=0),
+        stack_id=use.stack_id if use is not None else None,
+    )
+
+
+def _is_fresh(pool: Pool) -> bool:
+    """Whether a pool lived for a use or two."""
+    return 0 < len(pool.created_ns) <= _FEW and 0 < len(pool.checkouts) <= _FEW
+
+
+def _set_so(pool: Pool) -> str | None:
+    """Return the setting by which a pool closes each connection after use, None: there is none."""
+    if pool.settings.get("force_close"):
+        return "force_close"
+    return "max_idle=0" if pool.settings.get("max_idle") == 0 else None
+
+
+def _closed_at_return(pool: Pool) -> int:
+    """Return how many connections were closed within an instant of coming back."""
+    closed: dict[int, list[int]] = defaultdict(list)
+    for connection, at_ns in pool.closed:
+        if connection is not None:
+            closed[connection].append(at_ns)
+    ended = [each for each in pool.checkouts if each.ended_ns is not None and each.connection is not None]
+    return sum(
+        each.how == "closed" or any(0 <= at - (each.ended_ns or 0) <= _SOON_NS for at in closed[each.connection or -1])
+        for each in ended
+    )
+
+
+def _pooled(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
+    """Return the connections of all pools of a process by the two ends of their sockets, the earliest first."""
+    rows: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in profile.table("pool_events").to_pylist():
+        if row["pid"] == pid and row["connection"] is not None and row["peer"] is not None:
+            rows[row["pool"], row["connection"]].append(row)
+    found: dict[tuple[str, str], list[Pooled]] = defaultdict(list)
+    for (pool, connection), events in rows.items():
+        changes = [(each["at_ns"], each["event"] in _LENT) for each in events if each["event"] in (*_LENT, *_BACK)]
+        if changes:
+            found[_key(events[0]["local"] or "", events[0]["peer"])].append(Pooled(pool, connection, tuple(changes)))
+    for each in found.values():
+        each.sort(key=lambda one: one.changes[0][0])
+    return found
+
+
+def _key(local: str, peer: str) -> tuple[str, str]:
+    """Return the two ends of a socket, written one way."""
+    return _plain(local), _plain(peer)
+
+
+def _plain(address: str) -> str:
+    """Return an address without the brackets that some put around IPv6.
+
+    >>> _plain("[::1]:80")
+    '::1:80'
+    """
+    return address.replace("[", "").replace("]", "")
