@@ -210,6 +210,20 @@ def site_of(profile: Profile, stack_id: int | None) -> Place | None:
     return Place(frame["function"], frame["file"], line, frame["module"], frame["kind"])
 
 
+def called_library(profile: Profile, stack_id: int | None) -> str | None:
+    """Return the top-level package that the program's own innermost code has called, by its stack; None: none."""
+    if stack_id is None:
+        return None
+    frames = profile.sql(
+        "select module, kind from stack_frames join frames using (frame_id) where stack_id = $stack order by pos",
+        stack=stack_id,
+    ).to_dict("records")
+    kinds = [frame["kind"] for frame in frames]
+    own = max((place for place, kind in enumerate(kinds) if kind == "python"), default=-1)
+    called = next((frame["module"] for frame in frames[own + 1 :] if frame["kind"] == "library"), None)
+    return str(called).partition(".")[0] if called else None
+
+
 def path_to(profile: Profile, stack_id: int | None) -> list[str]:
     """Return the program's own frames of a stack as `function (file:line)`, outermost first."""
     rows = profile.sql(

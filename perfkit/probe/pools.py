@@ -31,7 +31,7 @@ _MAX_HOLDERS = 64
 _LONG_WAIT_NS = 100_000_000
 _MAX_CHAIN = 64
 _TCP_INFO = struct.Struct("8B24I")
-_LAST_DATA_SENT, _LAST_DATA_RECEIVED = 17, 19
+_UNACKNOWLEDGED, _LAST_DATA_SENT, _LAST_DATA_RECEIVED, _LAST_ACK_RECEIVED = 12, 17, 19, 20
 """Places of tcpi_last_data_sent and tcpi_last_data_recv, in milliseconds, in the struct above.
 
 Source: include/uapi/linux/tcp.h, struct tcp_info
@@ -491,4 +491,8 @@ def _silence(same: Socket) -> tuple[int, bool, int] | None:
     fields = _TCP_INFO.unpack(same.getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO.size))
     sent, received = int(fields[_LAST_DATA_SENT]), int(fields[_LAST_DATA_RECEIVED])
     unread: int = struct.unpack("i", ioctl(same.fileno(), _FIONREAD, b"\0\0\0\0"))[0]
-    return min(sent, received) * 1_000_000, received <= sent, unread
+    # Times are those of a clock that ticks every few milliseconds: a question that follows an answer at once seems
+    # to be of the same time. But an answer brings the acknowledgement of its question with it; where that is still to
+    # come, or came later and alone, there is none yet.
+    waits = fields[_UNACKNOWLEDGED] or (received == sent and fields[_LAST_ACK_RECEIVED] < received)
+    return min(sent, received) * 1_000_000, received <= sent and not waits, unread
