@@ -1,5 +1,6 @@
 """Parameters of notebooks: papermill's, but an unknown name is an error and values have types."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from perfkit.errors import UnknownName, UsageError
 from perfkit.report.notebooks import notebook_names, notebook_path, parameters_of, prepare
+from perfkit.rules import rules
 
 LEAK = notebook_path("leak_root_cause")
 
@@ -133,3 +135,18 @@ def notebook_with(folder: Path, parameters: str, *code: str) -> Path:
     path = folder / "own.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[first, *rest]), path)
     return path
+
+
+@pytest.mark.parametrize("name", notebook_names())
+def test_shipped_notebook_and_its_page_answer_by_the_same_rules(name: str) -> None:
+    notebook = nbformat.read(notebook_path(name), as_version=4)
+    [asking] = [cell.source for cell in notebook.cells if "views.verdict(" in cell.source]
+    [first] = [
+        ast.literal_eval(keyword.value)
+        for node in ast.walk(ast.parse(asking))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "first"
+    ]
+    assert first == notebook.metadata["perfkit"]["rules"]
+    assert set(first) <= rules().keys()
