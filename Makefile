@@ -7,7 +7,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := out/demo
-SAMPLES := healthy heap_leak_bodies heap_leak_decoder_cache heap_leak_sessions
+# Which recordings each notebook is shown on.
+leak_root_cause := healthy heap_leak_bodies heap_leak_decoder_cache heap_leak_sessions
+gc_tuning := healthy cyclic_garbage manual_collect
+pool_lifecycle := healthy checkout_leak
+NOTEBOOKS := leak_root_cause gc_tuning pool_lifecycle
+SAMPLES := $(sort $(foreach notebook,$(NOTEBOOKS),$($(notebook))))
+REPORTS := $(foreach notebook,$(NOTEBOOKS),$(addprefix $(notebook)--,$($(notebook))))
 
 PYTEST := $(BIN)/python -m pytest
 # What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
@@ -70,11 +76,12 @@ samples: $(VENV)/ready
 	$(MAKE) sample_runs picture
 
 sample_runs: $(VENV)/ready
-	set -e; for name in $(SAMPLES); do for notebook in $(basename $(notdir $(wildcard notebooks/*.ipynb))); do \
-	    run=sample_runs/$$notebook--$$name; mkdir -p $$run; \
-	    $(BIN)/perfkit check profiles/$$name --json >$$run/findings.json || test $$? -eq 1; \
-	    $(BIN)/perfkit report profiles/$$name --notebook $$notebook -o $$run/report.html --quiet; \
-	done; done
+	rm -rf sample_runs
+	set -e; for report in $(REPORTS); do \
+	    notebook=$${report%--*} profile=profiles/$${report#*--} run=sample_runs/$$report; mkdir -p $$run; \
+	    $(BIN)/perfkit check $$profile --json >$$run/findings.json || test $$? -eq 1; \
+	    $(BIN)/perfkit report $$profile --notebook $$notebook -o $$run/report.html --quiet; \
+	done
 
 # The picture in the README: the verdict and the drawn path of one report.
 PICTURE := sample_runs/leak_root_cause--heap_leak_sessions/report
