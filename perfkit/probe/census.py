@@ -666,7 +666,7 @@ def _held(holder: Any, number: int) -> Any:
 
 def _is_ours(namespace: dict[str, Any]) -> bool:
     """Whether a module's namespace is one of the probe's."""
-    name = namespace["__name__"]
+    name = namespace.get("__name__")
     return isinstance(name, str) and name.startswith(_OWN)
 
 

@@ -236,7 +236,7 @@ class Wrapping:
             call=call,
             frame="None" if hook.frameless else "_pk_frame(1)",
         )
-        namespace: dict[str, Any] = {"_pk_argument": _argument}
+        namespace: dict[str, Any] = {"__name__": __name__, "_pk_argument": _argument}
         exec(compile(source, "<perfkit probe>", "exec"), namespace)  # noqa: S102
         wrapper: Any = namespace["make"](
             original, hook.begin, hook.end or _nothing, hook.failed or _nothing, self._on, sys._getframe, self._account
