@@ -168,7 +168,11 @@ def main() -> None:
     if shutil.which("wrk") is None:
         parser.error("wrk is not installed: https://github.com/wg/wrk")
     rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
-    always_on = tuple(name for name, collector in collectors().items() if collector.group in ALWAYS_ON)
+    always_on = tuple(
+        name
+        for name, collector in collectors().items()
+        if collector.group in ALWAYS_ON and not getattr(collector, "on_request", False)
+    )
     sets: dict[str, tuple[str, ...]] = {name: (name,) for name in CANDIDATES}
     # What is in the target all the time, and with it those that look at it from outside.
     sets["gc"] = tuple(name for name in always_on if collectors()[name].group == "gc")

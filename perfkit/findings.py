@@ -44,6 +44,22 @@ _SITE_LABELS = {
     "fix_cycles": "made in",
     "refuse_raise": "made in",
     "gc_debt": "made in",
+    "thread_leak": "started by",
+    **dict.fromkeys(
+        (
+            "checkout_leak",
+            "ghost_slot",
+            "pool_exhaustion",
+            "self_deadlock",
+            "lifetime_not_enforced",
+            "stale_reuse",
+            "gc_dependent_close",
+        ),
+        "taken at",
+    ),
+    "hold_inefficiency": "held at",
+    "unbounded_wait": "waits at",
+    "connection_churn": "opened by",
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from _thread import get_ident
 from collections import Counter, OrderedDict, defaultdict, deque
+from functools import partial
 from io import BytesIO
 from itertools import chain, islice, repeat
 
@@ -38,6 +39,7 @@ _RUNGS_PER_SEARCH = 5
 """A search for owners costs more than a census: one now and then, and one at the end."""
 _SMALL_HEAP_OBJECTS = 200_000
 _LARGE_ITEMS = 4096
+_TRIES = 20
 _NEWEST = 24
 _MAX_LOOKED_AT = 24
 _COLLECT_NS = 100_000_000
@@ -453,7 +455,7 @@ class Recorder:
                 continue
             left -= length
             values = dict.values(container) if isinstance(container, dict) else container
-            inner[number] = sum([len(each) for each in list(values) if type(each) in _INNER])
+            inner[number] = sum([len(each) for each in _unchanged(partial(list, values)) if type(each) in _INNER])
             if time.thread_time_ns() - slice_ns > _SLICE_NS:
                 yield _PAUSE_S
                 slice_ns = time.thread_time_ns()
@@ -676,7 +678,7 @@ def _roots() -> list[list[tuple[str, Any]]]:
     libraries: list[tuple[str, Any]] = []
     standard: list[tuple[str, Any]] = []
     names = sys.stdlib_module_names
-    for name, module in list(sys.modules.items()):
+    for name, module in _unchanged(lambda: list(sys.modules.items())):
         if type(module) is not type(gc) and not isinstance(module, type(gc)):
             continue
         namespace = module.__dict__
@@ -762,24 +764,35 @@ def _referents(holder: Any) -> list[Any]:
     """Return what an object refers to; of a large container, its oldest and newest items only."""
     kind = type(holder)
     if kind is dict and len(holder) > _LARGE_ITEMS:
-        return [*islice(holder.values(), 64), *islice(reversed(holder.values()), 64)]
+        return _unchanged(lambda: [*islice(holder.values(), 64), *islice(reversed(holder.values()), 64)])
     if kind in (list, deque) and len(holder) > _LARGE_ITEMS:
-        return [*islice(holder, 64), *islice(reversed(holder), 64)]
+        return _unchanged(lambda: [*islice(holder, 64), *islice(reversed(holder), 64)])
     if kind is set and len(holder) > _LARGE_ITEMS:
-        return list(islice(holder, 64))
+        return _unchanged(lambda: list(islice(holder, 64)))
     return gc.get_referents(holder)
 
 
-def _items(of: Any) -> list[tuple[Any, Any]]:
-    """Return the items of a dict, or of a class; of a large dict, the oldest and newest only.
+def _unchanged(read: Callable[[], list[Any]]) -> list[Any]:
+    """Return what is read of a container of the target in one go; nothing where it changes every time.
 
-    In one go: a thread of the target may change it as soon as it gets the GIL.
+    A thread of the target may change it as soon as it gets the GIL, which also happens when making the list starts a
+    collection that calls somebody back.
     """
+    for _try in range(_TRIES):
+        try:
+            return read()
+        except RuntimeError:
+            continue
+    return []
+
+
+def _items(of: Any) -> list[tuple[Any, Any]]:
+    """Return the items of a dict, or of a class; of a large dict, the oldest and newest only."""
     if not isinstance(of, dict):
-        return list(of.items())
+        return _unchanged(lambda: list(of.items()))
     if len(of) > _LARGE_ITEMS:
-        return [*islice(dict.items(of), 64), *islice(reversed(dict.items(of)), 64)]
-    return list(dict.items(of))
+        return _unchanged(lambda: [*islice(dict.items(of), 64), *islice(reversed(dict.items(of)), 64)])
+    return _unchanged(lambda: list(dict.items(of)))
 
 
 def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
@@ -875,13 +888,13 @@ def _item_type(container: Any) -> str | None:
 def _newest(container: Any) -> list[Any]:
     """Return some of the items that were put in last."""
     if isinstance(container, dict):
-        return list(islice(reversed(dict.values(container)), _NEWEST))
+        return _unchanged(lambda: list(islice(reversed(dict.values(container)), _NEWEST)))
     if isinstance(container, list):
         return list.__getitem__(container, slice(-_NEWEST, None))
     if isinstance(container, deque):
-        return list(islice(deque.__reversed__(container), _NEWEST))
+        return _unchanged(lambda: list(islice(deque.__reversed__(container), _NEWEST)))
     if isinstance(container, (set, frozenset)):
-        return list(islice(container, _NEWEST))
+        return _unchanged(lambda: list(islice(container, _NEWEST)))
     if isinstance(container, tuple):
         return list(container[-_NEWEST:])
     return []

@@ -382,7 +382,10 @@ def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
     for module in list(sys.modules.values()):
         yield
         if is_module(module):
-            for name, value in namespace_of(module).items():
+            # In one go, and names only: a thread of the target may change it as soon as it gets the GIL.
+            namespace = namespace_of(module)
+            for name in list(namespace):
+                value = namespace.get(name, MISSING)
                 if id(value) in named and isinstance(name, str):
                     named[id(value)].globals.add(name)
 

@@ -32,6 +32,8 @@ _SURVIVES = 0.5
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
 _MOSTLY = 0.5
+_MAPPED_BYTES = 65_536
+"""Half of what glibc takes from the kernel directly (M_MMAP_THRESHOLD): smaller allocations are in its own books."""
 _MINOR_RATIO, _MOST_RATIO = 0.1, 1.5
 """Parts of what piles up that a line must leave at least, and may leave at most, to be taken for what makes it."""
 _SIZE_RATIO = 0.06
@@ -400,6 +402,11 @@ class MemoryGrowth:
             return None
         snapshots = evidence.heap_growth
         if snapshots is None or not snapshots.is_whole or not self._is_outside_of_python(evidence, rate):
+            return None
+        in_use = evidence.ledger.glibc_in_use
+        each_bytes = rate.estimate / max(sum(site.objects_per_s.estimate for site in sites), 1e-9)
+        if in_use is not None and each_bytes < _MAPPED_BYTES and in_use.slope.high < 0.5 * rate.estimate:
+            # What survives takes the place of what was there before the tracer came: no more memory is in use.
             return None
         return self._native_leak(evidence, rate, sites)
 

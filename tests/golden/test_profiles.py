@@ -59,7 +59,8 @@ def test_the_planted_line_and_container_are_named(folder: Path) -> None:
             if fault.allocates_in and "heap_survival" in Profile(folder).manifest.rows:
                 assert finding.site is not None, finding.title
                 assert fault.allocates_in.rpartition(".")[2] in functions_below(Profile(folder), finding.site)
-            if fault.held_by:
+            # What keeps connections taken is no container: the rules about pools name a line.
+            if fault.held_by and fault.rule == "memory_growth":
                 assert masked(finding.retainer) == fault.held_by
 
 
