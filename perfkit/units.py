@@ -109,6 +109,8 @@ def value_text(value: float | None, unit: str) -> str:
             return bytes_text(value)
         case "bytes/s":
             return f"{bytes_text(value)}/s"
+        case "count":
+            return three_digits(value)
         case "ratio":
             return percent_text(value)
         case "percent":
