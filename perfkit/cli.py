@@ -426,8 +426,8 @@ _part("perfkit.load.__main__", "load", "Send requests at a fixed rate and record
 
 def _show(findings: "list[Finding]") -> None:
     """Print findings for people: those that ask for something in full, the rest in a few words beside them."""
-    passed = [finding for finding in findings if finding.verdict == "pass"]
-    for finding in findings if len(passed) == len(findings) else findings[: len(findings) - len(passed)]:
+    told = [finding for finding in findings if finding.verdict != "pass"] or findings
+    for finding in told:
         click.secho(f"{str(finding.verdict).upper():9} ", bold=True, nl=False)
         click.echo(f"{finding.rule}: {finding.title}")
         if finding.site:
@@ -440,8 +440,8 @@ def _show(findings: "list[Finding]") -> None:
             click.echo(f"          next          {finding.hint}")
         for need in finding.needs:
             click.echo(f"          to be surer   {need}")
-    if 0 < len(passed) < len(findings):
-        names = ", ".join(dict.fromkeys(finding.rule for finding in passed))
+    if told is not findings and len(told) < len(findings):
+        names = ", ".join(dict.fromkeys(finding.rule for finding in findings if finding.verdict == "pass"))
         click.echo(fill(names, 118, initial_indent="PASS      ", subsequent_indent=" " * 10))
 
 

@@ -8,8 +8,8 @@ import http.client
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from perfkit.attach.launch import CommandFailed, launch
 from perfkit.attach.target import children
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.findings import Verdict
-from perfkit.lab import Part, guarded, module_command
+from perfkit.lab import guarded, load_on
 from perfkit.profile import Profile
 from perfkit.record import writing
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for
@@ -217,7 +217,7 @@ def _started(setting: str | None, trying: Trying, output: Path, progress: Progre
         load = None
         if trying.load_url is not None:
             _wait_until_ready(trying, process.poll)
-            load = stack.enter_context(_load(trying.load_url, trying.load_per_s, writer.raw("load")))
+            load = stack.enter_context(load_on(trying.load_url, trying.load_per_s, writer.raw("load")))
         _sleep(trying.warm_up_s, trying, process.poll)
         session.start(_PROBE, stream=output / "raw" / "gc_settings.jsonl")
         seen = _set(session, setting, thresholds)
@@ -302,18 +302,3 @@ def _answers(url: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-@contextmanager
-def _load(url: str, per_s: float, folder: Path) -> Iterator[Part]:
-    """Yield the load, which has begun."""
-    part = Part(
-        "load",
-        module_command("perfkit.load", url, "--rate", str(per_s), "--duration", "3600", "-o", str(folder)),
-        folder,
-    )
-    try:
-        part.ready()
-        yield part
-    finally:
-        part.stop()

@@ -1,8 +1,6 @@
 """`perfkit experiment`: try settings on a live process, guarded, and put everything back. Kinds: `experiments`."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from perfkit import experiments
@@ -10,7 +8,7 @@ from perfkit.attach.target import inspect
 from perfkit.collectors import collectors
 from perfkit.errors import UsageError
 from perfkit.experiments import Kind, Plan
-from perfkit.lab import Part, module_command
+from perfkit.lab import load_on
 from perfkit.plugins import discover
 from perfkit.profile import Profile
 from perfkit.record import default_output, writing
@@ -34,14 +32,18 @@ def experiment(
     Raises:
         NothingToTry: there is nothing to win, and no setting was named.
         CannotRecord: the process cannot be entered, or what is to be changed is not one to be tuned.
+        UsageError: there is no load at that rate.
+        LabFailed: the load could not start.
     """
     progress = progress or Silent()
     target = inspect(pid)
     with ExitStack() as stack:
         writer = stack.enter_context(writing(output or default_output(f"experiment-{target.program}")))
-        load = stack.enter_context(_load(plan, writer.raw("load"))) if plan.load_url else None
-        if not plan.load_url:
-            shutil.rmtree(writer.path / "raw" / "load", ignore_errors=True)
+        load = None
+        if plan.load_url:
+            if plan.load_per_s <= 0:
+                raise UsageError("a load needs a rate above 0", hint="Give --rate 100.")
+            load = stack.enter_context(load_on(plan.load_url, plan.load_per_s, writer.raw("load"), plan.load_options))
         options = {
             **collectors()[kind.collector].options,
             "window_s": WINDOW_S if plan.window_s is None else plan.window_s,
@@ -66,26 +68,3 @@ def experiment(
         if load is not None:
             load.stop()
         return recorder.finish()
-
-
-@contextmanager
-def _load(plan: Plan, folder: Path) -> Iterator[Part]:
-    """Yield the load, which has begun; it ends with the context.
-
-    Raises:
-        UsageError: there is no length that fits.
-        LabFailed: it could not start.
-    """
-    assert plan.load_url is not None
-    if plan.load_per_s <= 0:
-        raise UsageError("a load needs a rate above 0", hint="Give --rate 100.")
-    command = module_command(
-        "perfkit.load", plan.load_url, "--rate", str(plan.load_per_s), "--duration", "3600", "-o", str(folder),
-        *plan.load_options,
-    )  # fmt: skip
-    part = Part("load", command, folder)
-    try:
-        part.ready()
-        yield part
-    finally:
-        part.stop()

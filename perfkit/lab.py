@@ -244,6 +244,28 @@ def _key(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name)
 
 
+@contextmanager
+def load_on(url: str, per_s: float, folder: Path, options: Sequence[str] = ()) -> Iterator[Part]:
+    """Yield a load on an address, which has begun; it lasts as long as the context, an hour at most.
+
+    Args:
+        url: where requests go.
+        per_s: how many per second.
+        folder: where it writes what became of them.
+        options: more options of `perfkit load`.
+
+    Raises:
+        LabFailed: it could not start.
+    """
+    arguments = (url, "--rate", str(per_s), "--duration", "3600", "-o", str(folder), *options)
+    part = Part("load", module_command("perfkit.load", *arguments), folder)
+    try:
+        part.ready()
+        yield part
+    finally:
+        part.stop()
+
+
 def guarded(command: Sequence[str]) -> list[str]:
     """Return a command that is asked to end when the process that starts it ends, however that happens.
 

@@ -28,13 +28,8 @@ _WATCH = (
 )
 
 
-def raise_threshold(threshold: int) -> Advice:
-    """Return the advice to raise the first threshold; the other two stay as they are."""
-    return raised(f"gc.set_threshold({threshold})")
-
-
 def raised(code: str) -> Advice:
-    """Return the advice to call what an experiment tried: a higher threshold, perhaps after freezing."""
+    """Return the advice to run code that raises the first threshold, perhaps after freezing; the others stay."""
     threshold = int(code.partition("set_threshold(")[2].partition(",")[0].rstrip(")"))
     return Advice(
         f"import gc\n\n{code}",

@@ -107,6 +107,11 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     _join_renamed(classes, below, objects_before, objects_after, (then, now), (more, bytes_more))
     _take_back_moves(then, now, after.size_bytes[stayed_after], (more, bytes_more))
     growth = _Growth(
+        before=before,
+        after=after,
+        groups_before=groups_before,
+        groups_after=groups_after,
+        is_new=is_new,
         classes=classes,
         objects=more,
         objects_before=objects_after - more,
@@ -123,7 +128,7 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     garbage = sum(int(growth.behind[each]) for each in roots if classes.label[each].startswith("garbage"))
     least = max(SHARE * sum(max(int(growth.behind[each]), 0) for each in roots), least_bytes)
     found = [place for root in roots if growth.behind[root] >= least for place in growth.places(root, least)]
-    piles = [_pile(growth, place, before, groups_before, after, groups_after, is_new, total) for place in found]
+    piles = [_pile(growth, place, total) for place in found]
     return HeapGrowth(
         before=before,
         after=after,
@@ -234,8 +239,13 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """What each class grew by."""
+    """What each class grew by, and the snapshots with the class of each object; `is_new`: it was not in the earlier."""
 
+    before: HeapGraph
+    after: HeapGraph
+    groups_before: Ints
+    groups_after: Ints
+    is_new: NDArray[np.bool_]
     classes: PathClasses
     objects: Ints
     objects_before: Ints
@@ -274,24 +284,18 @@ class _Growth:
                 yield _Place(number, (), own)
 
 
-def _pile(
-    growth: _Growth,
-    place: _Place,
-    before: HeapGraph,
-    then: Ints,
-    after: HeapGraph,
-    groups: Ints,
-    is_new: NDArray[np.bool_],
-    total: int,
-) -> Pile | None:
+def _pile(growth: _Growth, place: _Place, total: int) -> Pile | None:
     """Return what is known of a place in the later snapshot; None when its holders are gone from it."""
+    after, groups = growth.after, growth.groups_after
     holders = np.flatnonzero((groups == place.holder) & ~after.is_ours)
     if not len(holders):
         return None
     items = [each for each in place.items if growth.classes.label[each] not in _INSIDE]
     main = max(items, key=lambda each: (int(growth.behind[each]), -each), default=None)
     holder = int(holders[np.argmax(after.items[holders])])
-    chosen = np.isin(groups, np.array(place.items, np.int64)) & is_new if place.items else np.zeros(len(after), bool)
+    chosen = (
+        np.isin(groups, np.array(place.items, np.int64)) & growth.is_new if place.items else np.zeros(len(after), bool)
+    )
     newcomers = np.flatnonzero(chosen)
     if place.items == (place.holder,) and len(newcomers):
         holder = int(newcomers[0])
@@ -320,23 +324,24 @@ def _pile(
     return replace(
         pile,
         item_type=growth.classes.type[main],
-        replaced_ratio=_replaced(before, np.flatnonzero(then == place.holder), after, holders, objects),
+        replaced_ratio=_replaced(growth, place.holder, holders, objects),
         items_before=int(growth.objects_before[main]),
         items_after=int(growth.objects_before[main] + growth.objects[main]),
         objects=objects,
     )
 
 
-def _replaced(before: HeapGraph, then: Ints, after: HeapGraph, now: Ints, objects: int) -> float:
+def _replaced(growth: _Growth, holder: int, now: Ints, objects: int) -> float:
     """Return which part of what holders have more of did not make them any longer: 0 to 1, and 0 where it is not known.
 
     Args:
-        before: the earlier snapshot.
-        then: the holders in it.
-        after: the later snapshot.
-        now: the holders in it.
+        growth: the snapshots.
+        holder: the class of the holders.
+        now: the holders in the later snapshot.
         objects: how many more objects there are in them.
     """
+    before, after = growth.before, growth.after
+    then = np.flatnonzero(growth.groups_before == holder)
     if not len(then) or objects <= 0 or (before.items[then] < 0).any() or (after.items[now] < 0).any():
         return 0.0
     longer = int(after.items[now].sum()) - int(before.items[then].sum())

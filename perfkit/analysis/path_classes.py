@@ -136,27 +136,18 @@ class PathClasses:
         return graph.labels[number] if number >= 0 else ""
 
 
-def counts(
-    classes: PathClasses, groups: Ints, graph: HeapGraph, among: NDArray[np.bool_] | None = None
-) -> tuple[Ints, Ints]:
+def counts(classes: PathClasses, groups: Ints, graph: HeapGraph) -> tuple[Ints, Ints]:
     """Return (objects, bytes) of each class in a snapshot; perfkit's own objects are left out.
 
     Args:
         classes: m classes.
         groups: the class of each of n objects.
         graph: the snapshot.
-        among: n flags, which objects to count; None: all.
     """
-    ones = np.ones(len(graph), np.int64)
-    chosen = ones if among is None else among.astype(np.int64)
-    return totals(classes, groups, graph, chosen), totals(classes, groups, graph, chosen * graph.size_bytes)
-
-
-def totals(classes: PathClasses, groups: Ints, graph: HeapGraph, values: Ints) -> Ints:
-    """Return the sum of a value of each object, by class; perfkit's own objects are left out."""
     counted = (groups >= 0) & ~graph.is_ours
-    sums = np.bincount(groups[counted], weights=values[counted], minlength=len(classes))
-    return sums.astype(np.int64)
+    objects = np.bincount(groups[counted], minlength=len(classes))
+    size_bytes = np.bincount(groups[counted], weights=graph.size_bytes[counted], minlength=len(classes))
+    return objects.astype(np.int64), size_bytes.astype(np.int64)
 
 
 def classify_all(graphs: Sequence[HeapGraph]) -> tuple[PathClasses, list[Ints]]:

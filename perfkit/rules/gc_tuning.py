@@ -394,42 +394,31 @@ class GcTuning:
         knee = found.knee
         if knee is not None:
             prediction = found.raised(knee)
-            held_back = self._held_back(case, knee)
-            if self._is_worth_it(case, prediction) and (refused := self._refused(case, knee, held_back)):
-                return refused
             if self._is_worth_it(case, prediction):
-                return gc_finding(
+                return self._raise(
                     case,
-                    Verdict.FAIL,
-                    "raise_threshold",
+                    knee,
+                    prediction,
                     f"{cost} for objects that live for a moment: {count_text(found.working_set_objects)} at a time, "
                     f"the threshold is {found.threshold:,}",
-                    f"Raise the first threshold above them: gc.set_threshold({knee}). {_risk_of(held_back)}{prove}",
+                    f"Raise the first threshold above them: {prediction.setting}. ",
+                    prove,
                     confidence=0.8,
-                    advice=gc_advice.raise_threshold(knee),
-                    prediction=prediction,
-                    more={"risks": [each.text for each in held_back]} if held_back else None,
                 )
         if full is not None and stays:
             higher = [step for step in STEPS if step > found.threshold]
             step = next((each for each in higher if found.raised(each).time_ratio < self.max_ratio), None)
             if step is not None and self._is_worth_it(case, rarer := found.raised(step)):
-                held_back = self._held_back(case, step)
-                if refused := self._refused(case, step, held_back):
-                    return refused
-                return gc_finding(
+                return self._raise(
                     case,
-                    Verdict.FAIL,
-                    "raise_threshold",
+                    step,
+                    rarer,
                     f"{cost}, {percent_text(full_ratio / case.costs.automatic_ratio)} of it into full passes over "
                     f"{count_text(found.heap_objects)} objects that stay: {seconds_text(full.p50_ms / 1e3)} each, "
                     f"{three_digits(full.per_s)} times a second",
-                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. "
-                    f"{_risk_of(held_back)}{prove}",
+                    f"Make them rarer: {rarer.setting}. Freezing would make them short, but as much oftener. ",
+                    prove,
                     confidence=0.7,
-                    advice=gc_advice.raised(rarer.setting),
-                    prediction=rarer,
-                    more={"risks": [each.text for each in held_back]} if held_back else None,
                 )
         return gc_finding(
             case,
@@ -438,6 +427,33 @@ class GcTuning:
             f"{cost}; the recording does not tell which setting would be better",
             prove,
             needs=found.unknown or ("an experiment on the process itself",),
+        )
+
+    def _raise(
+        self,
+        case: Case,
+        threshold: int,
+        prediction: Prediction,
+        title: str,
+        hint: str,
+        prove: str,
+        *,
+        confidence: float,
+    ) -> Finding:
+        """Return the recommendation of a higher threshold, or that it must not be raised."""
+        held_back = self._held_back(case, threshold)
+        if refused := self._refused(case, threshold, held_back):
+            return refused
+        return gc_finding(
+            case,
+            Verdict.FAIL,
+            "raise_threshold",
+            title,
+            f"{hint}{_risk_of(held_back)}{prove}",
+            confidence=confidence,
+            advice=gc_advice.raised(prediction.setting),
+            prediction=prediction,
+            more={"risks": [each.text for each in held_back]} if held_back else None,
         )
 
     def _held_back(self, case: Case, threshold: int) -> list[_HeldBack]:

@@ -56,6 +56,8 @@ class HoldInefficiency:
             for row in self._looks(pool)
             if row["answered"] is not None and row["silent_ns"] is not None and row["held_ns"] < self.long_use_s * 1e9
         ]
+        if len(looks) < self.min_looks:
+            return []
         using = {stack for stack in {row["stack_id"] for row in looks} if _is_of(pool, called_library(profile, stack))}
         # A question that followed an answer within a tick of the kernel's clock looks answered; who waits knows better.
         unused = [
@@ -63,7 +65,7 @@ class HoldInefficiency:
             for row in looks
             if row["answered"] and row["silent_ns"] >= self.moment_ms * 1e6 and row["stack_id"] not in using
         ]
-        if len(looks) < self.min_looks or len(unused) < self.unused_ratio * len(looks):
+        if len(unused) < self.unused_ratio * len(looks):
             return []
         where = Counter(row["stack_id"] for row in unused if row["stack_id"] is not None)
         taken = Counter(row["taken_stack_id"] for row in unused if row["taken_stack_id"] is not None)
