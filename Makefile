@@ -17,6 +17,7 @@ REPORTS := $(foreach notebook,$(NOTEBOOKS),$(addprefix $(notebook)--,$($(noteboo
 
 PYTEST := $(BIN)/python -m pytest
 # What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
+AT_ONCE := --dist loadgroup --no-loadscope-reorder
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
 
 .PHONY: demo test lint check bench bench-gc bench-leaks bench-pools samples sample_runs picture clean
@@ -39,7 +40,8 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	.ci/system-packages
-	$(PYTEST) -m 'not quiet' -n 3 --dist worksteal || $(AGAIN) -m 'not quiet'
+	$(PYTEST) -m 'not quiet and not recording' $(AT_ONCE) -n 4 || $(AGAIN) -m 'not quiet and not recording'
+	$(PYTEST) -m recording $(AT_ONCE) -n 2 || $(AGAIN) -m recording
 	$(PYTEST) -m quiet || $(AGAIN) -m quiet
 
 lint: $(VENV)/ready

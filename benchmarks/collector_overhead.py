@@ -5,12 +5,15 @@ with a collector and one without, in alternating order; the table shows medians 
 "wrk" drives the proxy to saturation and gives the ratio of throughput, and that of the proxy's CPU time
 per request, which the rest of the machine disturbs less; an open-loop load at a fixed rate gives
 the p99 that users would see. The recorder (py-spy above all) and the load run on the same machine: what
-they take from the target is part of the ratio of throughput.
+they take from the load is part of the ratio of throughput. With `--own-core` the proxy has a core for itself,
+and nginx as its upstream, wrk and the recorder share another that is not busy all the time: then the
+ratio is what the target loses.
 """
 
 import argparse
 import json
 import math
+import os
 import re
 import shutil
 import statistics
@@ -26,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import proxy_peers
 from perfkit.attach.session import Session
 from perfkit.attach.target import inspect
 from perfkit.clock import Clock
@@ -77,10 +81,10 @@ def cpu_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
-def saturate(port: int, pid: int, window_s: float) -> dict[str, float]:
+def saturate(url: str, pid: int, window_s: float) -> dict[str, float]:
     """Return requests per second, their p99, and the target's CPU time per request, of 32 busy connections."""
     before_ns = cpu_ns(pid)
-    command = ["wrk", "-t1", "-c32", f"-d{round(window_s)}s", "--latency", f"http://127.0.0.1:{port}/pages/1"]
+    command = ["wrk", "-t1", "-c32", f"-d{round(window_s)}s", "--latency", url]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
     scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
@@ -100,16 +104,38 @@ def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, 
                 yield name, which, pair
 
 
+@contextmanager
+def on_its_own_core(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield address and process id of a proxy that has a core for itself; this process and its children leave it.
+
+    Raises:
+        SystemExit: there is one core only, or a server did not start.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("--own-core needs two cores")
+    port, upstream_port = proxy_peers.free_port(), proxy_peers.free_port()
+    with (
+        proxy_peers.running(proxy_peers.nginx_upstream(folder, upstream_port), upstream_port, cores[1]),
+        proxy_peers.running(proxy_peers.perfkit_proxy("stream")(folder, upstream_port, port), port, cores[0]) as pid,
+    ):
+        os.sched_setaffinity(0, cores[1:])
+        try:
+            yield f"http://127.0.0.1:{port}/1k", pid
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
 def at_saturation(
-    running: RunningLab, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
+    url: str, pid: int, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
 ) -> Any:
     """Return `{name: [(with, without), ...]}` of what `saturate` says."""
     found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
-    saturate(running.proxy_port, running.proxy_pid, window_s)
+    saturate(url, pid, window_s)
     for name, chosen, pair in pairs(rounds, sets):
         with recording(chosen):
             time.sleep(settle_s if chosen else SETTLE_S)
-            found[name].setdefault(pair, {})[bool(chosen)] = saturate(running.proxy_port, running.proxy_pid, window_s)
+            found[name].setdefault(pair, {})[bool(chosen)] = saturate(url, pid, window_s)
     return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
 
 
@@ -159,6 +185,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
     parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
     parser.add_argument("--saturated", action="store_true", help="leave out the load at a fixed rate")
+    parser.add_argument("--own-core", action="store_true", help="saturate a proxy that has a core for itself")
     parser.add_argument(
         "--settle", type=float, default=SETTLE_S, help="seconds from the start of collectors to a window"
     )
@@ -185,15 +212,18 @@ def main() -> None:
         upstream={**plain.upstream, "latency_ms": 0, "jitter_ms": 0},
         load=replace(plain.load, rate_per_s=RATE_PER_S),
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        lab(scenario, Path(folder)) as running,
-        attached(running.proxy_pid) as recording,
-    ):
-        closed = at_saturation(running, recording, sets, rounds, window_s, given.settle)
-        opened = {}
-        if not given.saturated:
-            opened = in_open_loop(running, recording, sets, rounds, window_s, Path(folder) / "rows")
+    opened: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
+        folder = Path(text)
+        if given.own_core:
+            url, pid = stack.enter_context(on_its_own_core(folder))
+        else:
+            running = stack.enter_context(lab(scenario, folder))
+            url, pid = f"http://127.0.0.1:{running.proxy_port}/pages/1", running.proxy_pid
+        recording = stack.enter_context(attached(pid))
+        closed = at_saturation(url, pid, recording, sets, rounds, window_s, given.settle)
+        if not given.saturated and not given.own_core:
+            opened = in_open_loop(running, recording, sets, rounds, window_s, folder / "rows")
     print("| collector | throughput with / without | CPU per request | p99 with, ms | without, ms | added, ms |")
     print("|---|---|---|---|---|---|")
     for name in sets:

@@ -146,18 +146,21 @@ def main() -> None:
     if given.analyse:
         print(json.dumps(analyse(given.analyse, given.objects, given.file)))
         return
-    results = []
+    results: list[dict[str, Any]] = []
+
+    def tell(row: dict[str, Any]) -> None:
+        numbers = (f"{name} {value:,.2f}" for name, value in row.items() if name != "what")
+        print(f"{row['what']:32}", "  ".join(numbers), flush=True)
+        results.append(row)
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph-0.bin"
         for mode in ("slices", "copy"):
-            results += [snapshot(given.objects, mode, file)]
+            tell(snapshot(given.objects, mode, file))
         for what in ("a real process", "random", "linked both ways"):
             command = [sys.executable, __file__, "--analyse", what, "--objects", str(given.objects)]
             done = subprocess.run([*command, "--file", str(file)], capture_output=True, text=True, check=True)
-            results.append(json.loads(done.stdout))
-    for row in results:
-        numbers = (f"{name} {value:,.2f}" for name, value in row.items() if name != "what")
-        print(f"{row['what']:32}", "  ".join(numbers))
+            tell(json.loads(done.stdout))
     if given.out:
         given.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 

@@ -10,13 +10,35 @@ from hypothesis import settings
 settings.register_profile("perfkit", deadline=None)
 settings.load_profile("perfkit")
 
+LONG = ("slow", "attach")
+"""Marks of tests that begin first when several run at once, so that no long one is left over at the end."""
 INTERPRETERS = Path.home() / ".pyenv" / "versions"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share something dear in one process, and put what waits for real time first."""
+    for item in items:
+        if (shared := shares(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in LONG])
+
+
+def shares(item: pytest.Item) -> str | None:
+    """Return what a test shares with others: the profile it is asked of, or its file when that makes something once."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "folder" in callspec.params:
+        return f"{item.path.name} {callspec.params['folder'].name}"
+    definitions = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
+    once = any(each.scope == "module" and each.baseid for group in definitions for each in group)
+    return item.path.name if once else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which interpreters and real parts took part."""
     versions = sorted(path.name for path in INTERPRETERS.glob("3.1[0-9]*") if (path / "bin" / "python").exists())
-    programs = [name for name in ("chromium", "nginx") if shutil.which(name, path="/usr/bin:/usr/sbin:/bin")]
+    folders = ":".join(["/usr/bin:/usr/sbin:/bin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+    programs = [name for name in ("chromium", "nginx", "postgres", "redis-server") if shutil.which(name, path=folders)]
     terminalreporter.write_line(
         f"real parts: interpreters to attach to {', '.join(versions) or 'this one only'}; "
         f"programs {', '.join(programs) or 'none'}"

@@ -12,7 +12,7 @@ from perfkit.profile import Profile
 from perfkit.record import record_scenario
 from perfkit.recorder import Settings
 
-pytestmark = [pytest.mark.attach, pytest.mark.quiet, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.attach, pytest.mark.recording, pytest.mark.slow, pytest.mark.timeout(240)]
 LENGTH_S = 20.0
 """Less than the rule needs after its warm-up would prove nothing."""
 

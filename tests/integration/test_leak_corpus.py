@@ -10,7 +10,7 @@ from benchmarks.leaks.corpus import LEAK_CLASSES, programs
 from benchmarks.leaks.running import Run, check, interpreter, record
 from benchmarks.leaks.score import Score, score
 
-pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.quiet, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.recording, pytest.mark.timeout(240)]
 
 LEAKS = {
     "request_bodies": "bytes-in-a-list-of-an-instance",

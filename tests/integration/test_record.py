@@ -116,7 +116,7 @@ def test_a_program_perfkit_knows_nothing_about(tmp_path: Path) -> None:
     assert profile.table("object_census").num_rows > 0
 
 
-@pytest.mark.quiet
+@pytest.mark.recording
 def test_the_leak_of_a_foreign_service_is_named(tmp_path: Path) -> None:
     with started(sys.executable, str(TARGETS / "web_app.py")) as (server, line):
         url = f"http://127.0.0.1:{json.loads(line)['port']}/search?visitor={{n}}&q=shoes"
@@ -204,13 +204,13 @@ def test_a_process_that_is_not_python_is_refused(tmp_path: Path) -> None:
 
 def test_a_launched_command_is_recorded(tmp_path: Path) -> None:
     out = tmp_path / "x"
-    code = "import time; end = time.monotonic() + 8\nwhile time.monotonic() < end: sum(range(9999))"
+    code = "import time; end = time.monotonic() + 5\nwhile time.monotonic() < end: sum(range(9999))"
     perfkit("record", "-o", str(out), "-q", "--", sys.executable, "-c", code)
     profile = Profile(out)
-    assert profile.table("cpu_samples").num_rows > 300
+    assert profile.table("cpu_samples").num_rows > 200
     assert profile.table("heap_usage").num_rows > 0
     assert profile.manifest.complete, "it was recorded until it ended"
-    assert 7 <= profile.duration_s < 20
+    assert 4 <= profile.duration_s < 17
 
 
 def test_a_program_that_never_used_threads_still_ends_by_itself(tmp_path: Path) -> None:

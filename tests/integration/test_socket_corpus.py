@@ -8,7 +8,7 @@ from perfkit.check import check
 from perfkit.findings import Finding
 from tests.socket_corpus import CASES, RULES, Case, failing, recorded
 
-pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.quiet, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.recording, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
