@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
+from inspect import getsource
 from pathlib import Path
 
 from perfkit.attach.errors import AttachTimeout, TargetGone
 from perfkit.attach.target import Target, shares_network
-from perfkit.probe import address
+from perfkit.probe import address, thread_starter
 
 _LENGTH = struct.Struct(">I")
 _PEER = struct.Struct("3i")
@@ -55,8 +56,9 @@ def main():
   exec(compile(read(int.from_bytes(read(4),'big')),'<perfkit probe>','exec'),n)
   n['serve'](s)
  except Exception:pass
-g=sys.modules.get('gevent.monkey')
-(g.get_original('_thread','start_new_thread') if g else _thread.start_new_thread)(main,())
+{thread_starter}
+start=thread_starter()
+if start:start(main,())
 """
 
 
@@ -133,7 +135,9 @@ def rendezvous(target: Target | None) -> Iterator[Rendezvous]:
             except OSError as error:
                 raise AttachTimeout(target.pid, 0, f"no socket could be made in its /tmp: {error.strerror}") from error
         listener.listen(4)
-        program = _PROGRAM.format(address=address.encode(), hello=hello, answer=answer).strip()
+        program = _PROGRAM.format(
+            address=address.encode(), hello=hello, answer=answer, thread_starter=getsource(thread_starter)
+        ).strip()
         yield Rendezvous(listener, _BOOTSTRAP.format(program=program), hello, answer)
     finally:
         listener.close()

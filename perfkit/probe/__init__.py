@@ -11,20 +11,30 @@ The same goes for its forked children. Until a recorder connects, it costs one s
 
 from __future__ import annotations
 
+import _socket
 import _thread
 import os
-import socket
 import struct
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing may take the target 5 ms
+    from collections.abc import Callable
 
 _CREDENTIALS = struct.Struct("3i")
-_state: dict[str, socket.socket | bool] = {}
+_state: dict[str, _socket.socket | bool] = {}
 
 
 def start() -> None:
     """Let recorders of the same user, or of root, into this process; nothing if they are let in already."""
     if "listener" in _state:
         return
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    start_thread = thread_starter()
+    if start_thread is None:
+        raise RuntimeError(
+            "no thread of the system can be started here: something took the place of _thread's function"
+        )
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         listener.bind(address(os.getpid()))
     except OSError:
@@ -35,16 +45,28 @@ def start() -> None:
     if "forks" not in _state:
         _state["forks"] = True
         os.register_at_fork(after_in_child=_after_fork)
-    _thread.start_new_thread(_listen, (listener,))
+    start_thread(_listen, (listener,))
 
 
 def stop() -> None:
     """Let nobody in any more; a recorder that is in already stays."""
     listener = _state.pop("listener", None)
-    if isinstance(listener, socket.socket):
+    if isinstance(listener, _socket.socket):
         # Closing alone does not wake up the thread that waits in accept().
-        listener.shutdown(socket.SHUT_RDWR)
+        listener.shutdown(_socket.SHUT_RDWR)
         listener.close()
+
+
+def thread_starter() -> "Callable[..., int] | None":  # noqa: UP037 - its source is also run by itself
+    """Return what starts a thread of the system, None: it cannot be found.
+
+    gevent and eventlet put their own in its place, and a greenlet that waits for a recorder would stop the program.
+    """
+    gevent, copy = sys.modules.get("gevent.monkey"), sys.modules.get("__original_module__thread")
+    found = [_thread.start_new_thread, getattr(copy, "start_new_thread", None)]
+    if gevent is not None:
+        found.append(gevent.get_original("_thread", "start_new_thread"))
+    return next((each for each in found if type(each) is type(len)), None)
 
 
 def address(pid: int) -> str:
@@ -55,20 +77,21 @@ def address(pid: int) -> str:
 def _after_fork() -> None:
     """Let recorders into the child too, at its own address."""
     listener = _state.pop("listener", None)
-    if isinstance(listener, socket.socket):
+    if isinstance(listener, _socket.socket):
         listener.close()
         start()
 
 
-def _listen(listener: socket.socket) -> None:
+def _listen(listener: _socket.socket) -> None:
     """Serve one recorder after the other."""
     while True:
         try:
-            connection, _address = listener.accept()
+            descriptor, _address = listener._accept()  # type: ignore[attr-defined]
+            connection = _socket.socket(fileno=descriptor)
         except OSError:
             return
         try:
-            user = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            user = _CREDENTIALS.unpack(connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))[1]
             if user in (0, os.geteuid()):
                 # The recorder brings its own agent: it may be of another version than this file.
                 source = _read(connection, int.from_bytes(_read(connection, 4), "big"))
@@ -81,7 +104,7 @@ def _listen(listener: socket.socket) -> None:
             connection.close()
 
 
-def _read(connection: socket.socket, size_bytes: int) -> bytes:
+def _read(connection: _socket.socket, size_bytes: int) -> bytes:
     """Return exactly that many bytes."""
     data = b""
     while len(data) < size_bytes:

@@ -72,6 +72,9 @@ _MAX_INNER = 200_000
 
 _FUNCTION = type(lambda: None)
 _GENERATOR = type(_ for _ in ())
+_MODULE = type(gc)
+_MEMBER = type(_FUNCTION.__dict__["__globals__"])
+_namespace_of: Any = _MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
 _PLAIN = frozenset(
     (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter, _GENERATOR, type([].append))
 )
@@ -84,7 +87,17 @@ def type_name(kind: type) -> str:
         module = type.__dict__["__module__"].__get__(kind)
         return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
     except AttributeError:
-        return str(type.__dict__["__name__"].__get__(kind))
+        return _name(kind)
+
+
+def _name(kind: type) -> str:
+    """Return the name of a type, whatever its metaclass overrides."""
+    return str(type.__dict__["__name__"].__get__(kind))
+
+
+def _is_a(thing: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether an object is of one of these types: `isinstance` would also ask its `__class__`, which may be code."""
+    return issubclass(type(thing), kinds)
 
 
 def _position(file: Any) -> int:
@@ -109,7 +122,7 @@ class Kind:
         kind = type(example)
         self.name = type_name(kind)
         self.own = self.name.startswith(_OWN)
-        self.is_module = issubclass(kind, type(gc))
+        self.is_module = issubclass(kind, _MODULE)
         mro = type.__dict__["__mro__"].__get__(kind)
         self.length = next((_LENGTHS[base] for base in mro if base in _LENGTHS), None)
         if self.name == "functools._lru_cache_wrapper":
@@ -122,10 +135,11 @@ class Kind:
                 self.length = base.__dict__[method]
         self.least = _MIN_BYTES if self.name in _OF_BYTES else _MIN_ITEMS
         # Sizes differ within a type only where it says so itself; its own Python code is not run.
-        sizer = next(base.__dict__["__sizeof__"] for base in mro if "__sizeof__" in base.__dict__)
+        spaces = [type.__dict__["__dict__"].__get__(base) for base in mro]
+        sizer = next(space["__sizeof__"] for space in spaces if "__sizeof__" in space)
         self.is_sized = sizer is not object.__dict__["__sizeof__"] and type(sizer).__name__ == "method_descriptor"
         varies = self.is_sized or type.__dict__["__itemsize__"].__get__(kind)
-        self.is_sized = self.is_sized or bool(varies and kind.__module__ == "builtins")
+        self.is_sized = self.is_sized or bool(varies and self.name.startswith("builtins."))
         try:
             self.size_bytes = 0 if self.is_sized else object.__sizeof__(example) + 16
         except Exception:  # noqa: BLE001 - a type may claim anything about itself
@@ -438,7 +452,7 @@ class Recorder:
             elif issubclass(kind, type):
                 if not type_name(each).startswith(_OWN):
                     continue
-            elif kind not in _PLAIN and kind.__name__ != "cell" and not type_name(kind).startswith(_OWN):
+            elif kind not in _PLAIN and _name(kind) != "cell" and not type_name(kind).startswith(_OWN):
                 continue
             found[id(each)] = each
             if each is self._history:
@@ -454,7 +468,7 @@ class Recorder:
             if length > min(left, _MAX_INNER_EACH) or not any(type(each) in _INNER for each in _newest(container)[:1]):
                 continue
             left -= length
-            values = dict.values(container) if isinstance(container, dict) else container
+            values = dict.values(container) if _is_a(container, dict) else container
             inner[number] = sum([len(each) for each in _unchanged(partial(list, values)) if type(each) in _INNER])
             if time.thread_time_ns() - slice_ns > _SLICE_NS:
                 yield _PAUSE_S
@@ -605,7 +619,7 @@ class Search:
             kind = type(each)
             dead_end = self._is_dead_end.get(id(kind))
             if dead_end is None:
-                dead_end = issubclass(kind, type(gc)) or type_name(kind).startswith(_OWN)
+                dead_end = issubclass(kind, _MODULE) or type_name(kind).startswith(_OWN)
                 self._is_dead_end[id(kind)] = dead_end
             if not dead_end:
                 following.append(each)
@@ -669,7 +683,7 @@ def _held(holder: Any, number: int) -> Any:
 def _is_ours(namespace: dict[str, Any]) -> bool:
     """Whether a module's namespace is one of the probe's."""
     name = namespace.get("__name__")
-    return isinstance(name, str) and name.startswith(_OWN)
+    return type(name) is str and name.startswith(_OWN)
 
 
 def _roots() -> list[list[tuple[str, Any]]]:
@@ -679,14 +693,14 @@ def _roots() -> list[list[tuple[str, Any]]]:
     standard: list[tuple[str, Any]] = []
     names = sys.stdlib_module_names
     for name, module in _unchanged(lambda: list(sys.modules.items())):
-        if type(module) is not type(gc) and not isinstance(module, type(gc)):
+        if not _is_a(module, _MODULE):
             continue
-        namespace = module.__dict__
+        namespace = _namespace_of(module)
         file = namespace.get("__file__")
         place = f"module {name}", namespace
         if name != "__main__" and name.partition(".")[0] in names:
             standard.append(place)
-        elif isinstance(file, str) and ("site-packages" in file or "dist-packages" in file):
+        elif type(file) is str and ("site-packages" in file or "dist-packages" in file):
             libraries.append(place)
         else:
             program.append(place)
@@ -788,9 +802,9 @@ def _unchanged(read: Callable[[], list[Any]]) -> list[Any]:
 
 def _items(of: Any) -> list[tuple[Any, Any]]:
     """Return the items of a dict, or of a class; of a large dict, the oldest and newest only."""
-    if not isinstance(of, dict):
+    if not _is_a(of, dict):  # of a class: what its namespace looks like from outside
         return _unchanged(lambda: list(of.items()))
-    if len(of) > _LARGE_ITEMS:
+    if dict.__len__(of) > _LARGE_ITEMS:
         return _unchanged(lambda: [*islice(dict.items(of), 64), *islice(reversed(dict.items(of)), 64)])
     return _unchanged(lambda: list(dict.items(of)))
 
@@ -798,21 +812,21 @@ def _items(of: Any) -> list[tuple[Any, Any]]:
 def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
     """Return what a step of a path is called; nothing for steps that say nothing."""
     kind = type(holder)
-    if isinstance(holder, dict):
+    if _is_a(holder, dict):
         key = next((key for key, value in _items(holder) if value is held), None)
         is_namespace = len(path) == 1 or not path[-1][0]
-        if is_namespace and isinstance(key, str):
+        if is_namespace and type(key) is str:
             return key if len(path) == 1 else f".{key}"
         # Keys of data may be secrets; names of settings are not.
-        if isinstance(key, str) and key.isidentifier() and len(key) < 40 and len(holder) <= 16:
+        if type(key) is str and key.isidentifier() and len(key) < 40 and dict.__len__(holder) <= 16:
             return f"[{key!r}]"
         return "dict value" if key is not None else "dict key"
-    name = kind.__name__
+    name = _name(kind)
     if name == "cell":
         return _closure_variable(holder, path)
-    if type(held).__name__ in ("cell", "frame"):
+    if _name(type(held)) in ("cell", "frame"):
         return ""
-    if isinstance(holder, (list, tuple, set, frozenset, deque)):
+    if _is_a(holder, (list, tuple, set, frozenset, deque)):
         return f"{name} item"
     if name == "function":
         if held is holder.__closure__ or held is holder.__dict__:
@@ -824,7 +838,7 @@ def _label(holder: Any, held: Any, path: list[tuple[str, Any]]) -> str:
         return "__self__"
     if name in ("coroutine", "generator", "async_generator", "frame"):
         return _local_variable(holder, held)
-    if isinstance(holder, type):
+    if _is_a(holder, type):
         return "" if type(held) is dict else f"<{type_name(type(held))}>"
     # An instance: its dictionary is a step of its own up to 3.10, and none at all later.
     try:
@@ -861,8 +875,8 @@ def _local_variable(holder: Any, held: Any) -> str:
 def _slot(holder: Any, held: Any) -> str | None:
     """Return the slot of an instance that holds an object."""
     for base in type.__dict__["__mro__"].__get__(type(holder)):
-        for name, descriptor in _items(base.__dict__):
-            if type(descriptor).__name__ == "member_descriptor":
+        for name, descriptor in _items(type.__dict__["__dict__"].__get__(base)):
+            if type(descriptor) is _MEMBER:
                 try:
                     if descriptor.__get__(holder) is held:
                         return str(name)
@@ -887,24 +901,26 @@ def _item_type(container: Any) -> str | None:
 
 def _newest(container: Any) -> list[Any]:
     """Return some of the items that were put in last."""
-    if isinstance(container, dict):
+    if _is_a(container, dict):
         return _unchanged(lambda: list(islice(reversed(dict.values(container)), _NEWEST)))
-    if isinstance(container, list):
+    if _is_a(container, list):
         return list.__getitem__(container, slice(-_NEWEST, None))
-    if isinstance(container, deque):
+    if _is_a(container, deque):
         return _unchanged(lambda: list(islice(deque.__reversed__(container), _NEWEST)))
-    if isinstance(container, (set, frozenset)):
-        return _unchanged(lambda: list(islice(container, _NEWEST)))
-    if isinstance(container, tuple):
-        return list(container[-_NEWEST:])
+    for kind in (set, frozenset):
+        if _is_a(container, kind):
+            return _unchanged(lambda: list(islice(kind.__iter__(container), _NEWEST)))  # noqa: B023
+    if _is_a(container, tuple):
+        return list(tuple.__getitem__(container, slice(-_NEWEST, None)))
     return []
 
 
 def _limit(container: Any) -> int | None:
     """Return how many items a container will hold at most, if it says so itself."""
-    if isinstance(container, deque):
-        return container.maxlen
-    if type(container).__name__ == "_lru_cache_wrapper":
+    if _is_a(container, deque):
+        most: int | None = deque.maxlen.__get__(container)
+        return most
+    if _name(type(container)) == "_lru_cache_wrapper":
         limit: int | None = container.cache_info().maxsize
         return limit
     return _limit_of(container)
@@ -915,7 +931,7 @@ def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:
     for _step, holder in path[-2:-4:-1]:
         if type(holder) is dict:
             continue
-        if type(holder).__name__ == "_lru_cache_wrapper":
+        if _name(type(holder)) == "_lru_cache_wrapper":
             return _limit(holder)
         if limit := _limit_of(holder):
             return limit
@@ -930,7 +946,7 @@ def _limit_of(holder: Any) -> int | None:
         return None
     for name, value in _items(attributes):
         if (
-            isinstance(name, str)
+            type(name) is str
             and type(value) is int
             and value > 0
             and name.rpartition("__")[2].strip("_").lower() in _NAMES

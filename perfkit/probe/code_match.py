@@ -240,7 +240,7 @@ class Match:
             if name == function.first and function.class_() is not None:
                 if name == "cls":
                     return function.class_()
-                for each in (self._wanted.container if self._wanted.subclass else None, owner):
+                for each in (self._wanted.container if self._wanted.subclass is not None else None, owner):
                     if each is not None and derives(type(each), function.class_()):
                         return each
             if function.function is not None and name in function.code.co_freevars:
@@ -359,7 +359,7 @@ def is_timely(expression: Any) -> bool:
         name = name_of(each)
         if each[0] == "item" and each[2] and each[2][0] == "const":
             name = each[2][1]
-        if isinstance(name, str):
+        if type(name) is str:
             lower = name.lower().strip("_")
             if lower in _TIME_EXACT or any(part in lower for part in TIME_WORDS) or lower.endswith("_at"):
                 return True
@@ -373,7 +373,7 @@ def is_like(expression: Any, parts: tuple[str, ...]) -> bool:
     if expression and expression[0] == "op":
         return is_like(expression[2], parts) or is_like(expression[3], parts)
     name = name_of(expression)
-    return isinstance(name, str) and any(part in name.lower() for part in parts)
+    return type(name) is str and any(part in name.lower() for part in parts)
 
 
 def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
@@ -386,7 +386,7 @@ def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
             namespace = namespace_of(module)
             for name in list(namespace):
                 value = namespace.get(name, MISSING)
-                if id(value) in named and isinstance(name, str):
+                if id(value) in named and type(name) is str:
                     named[id(value)].globals.add(name)
 
 

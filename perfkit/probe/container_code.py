@@ -429,7 +429,7 @@ class Sentence:
             self._remove(effect, args[0], is_any=is_index)
 
     def _is_list(self) -> bool:
-        return isinstance(self._wanted.container, (list, bytearray))
+        return issubclass(type(self._wanted.container), (list, bytearray))
 
     def _callbacks(self, effect: Any) -> None:
         """Note methods of the container that are handed on to be called later."""
@@ -464,7 +464,7 @@ class Sentence:
     def _store(self, effect: Any) -> None:
         """Note what is bound to the container's name: something new, or a part of it."""
         target, [value] = effect.what, effect.args
-        if not value or self._wanted.depth or self._wanted.subclass or self._level(target) != 0:
+        if not value or self._wanted.depth or self._wanted.subclass is not None or self._level(target) != 0:
             return
         if target[0] == "local" and self._is_first(target):
             return

@@ -637,14 +637,15 @@ class Walk:
     def _large(self, known: Kind, each: Any, count: int) -> Iterator[None]:
         """Write one container with very many items, in parts."""
         ids, nothing = array("q", (id(each),)), array("I", (0,))
-        sizes, items = array("q", (sys.getsizeof(each, 0),)), array("q", (known.length(each),))  # type: ignore[misc]
+        size = sys.getsizeof(each, 0) if known.constant_bytes is None else known.constant_bytes
+        sizes, items = array("q", (size,)), array("q", (known.length(each),))  # type: ignore[misc]
         header = array("q", (1, known.number, -1, 1, 0, 0))
         counts = array("i", (count if count < _IMMORTAL else -1,))
         self.emit("O", header, ids, counts, sizes, items, nothing)
         self.objects += 1
         yield from self.rest()
         number = id(each)
-        if isinstance(each, dict):
+        if issubclass(type(each), dict):
             is_namespace = number in self._namespaces
             keys, values = list(dict.keys(each)), list(dict.values(each))
             yield from self.rest()
@@ -1080,12 +1081,12 @@ def _modules() -> Iterator[tuple[int, str, str]]:
     """Yield identity, what it belongs to, and name of each module."""
     standard = sys.stdlib_module_names
     for name, module in list(sys.modules.items()):
-        if not isinstance(module, _MODULE):
+        if not issubclass(type(module), _MODULE):
             continue
         file = _namespace_of(module).get("__file__")
         if name != "__main__" and name.partition(".")[0] in standard:
             why = "stdlib"
-        elif isinstance(file, str) and ("site-packages" in file or "dist-packages" in file):
+        elif type(file) is str and ("site-packages" in file or "dist-packages" in file):
             why = "library"
         else:
             why = "module"

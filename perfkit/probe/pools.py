@@ -432,7 +432,7 @@ def _descriptor(thing: Any) -> int | None:
     while todo and seen < 24:
         each = todo.pop(0)
         seen += 1
-        if isinstance(each, Socket):
+        if issubclass(type(each), Socket):
             return each.fileno() if each.fileno() >= 0 else None
         extra = getattr(type(each), "get_extra_info", None)
         if extra is not None:

@@ -153,6 +153,8 @@ class Recorder:
 
 def _replace_start(of: Any, note: Any) -> Any:
     """Put a function in the place of `Thread.start` that tells us first; return what puts it back."""
+    # gevent puts a class that has no `start` of its own in the place of threading's.
+    of = next(each for each in of.__mro__ if "start" in each.__dict__)
     # What the class itself holds is put back: a library's wrapper may give another object to each who asks for it.
     held, original = of.__dict__["start"], of.start
     notes = [note]
