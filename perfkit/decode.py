@@ -25,14 +25,22 @@ EVENTS_FILE = "events.ndjson"
 def open_profile(path: str | os.PathLike[str]) -> Profile:
     """Return the profile in a folder; one whose recording was interrupted is finished first.
 
+    A relative folder that is not here is looked for beside the current folder: Jupyter runs a notebook in its own.
+
     Raises:
         NotAProfile: the folder holds none.
         StillRecording: it is being recorded right now.
     """
-    folder = Path(path)
+    folder = _located(Path(path))
     if (folder / RECORDING).exists() and not (folder / MANIFEST).exists():
         return finish(folder)
     return Profile(folder)
+
+
+def _located(folder: Path) -> Path:
+    """Return a folder, or the one of that name beside the current folder when only that one exists."""
+    beside = Path("..") / folder
+    return beside if not folder.is_absolute() and not folder.exists() and beside.is_dir() else folder
 
 
 def finish(path: str | os.PathLike[str]) -> Profile:
