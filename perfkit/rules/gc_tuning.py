@@ -340,6 +340,8 @@ class GcTuning:
             type_=named[0].type if named else None,
             confidence=0.85,
             garbage=True,
+            measured=found.garbage_ratio,
+            limit=self.steady_garbage,
         )
 
     def _setting(self, case: Case) -> Finding | None:
