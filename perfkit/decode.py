@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,8 @@ class EventLog:
     def write(self, kind: str, name: str, pid: int | None = None) -> None:
         """Note that something happened now."""
         row = {"at_ns": self._clock.now_ns(), "duration_ns": 0, "kind": kind, "name": name, "pid": pid}
-        with self._file.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as file:
+            # A full disk is told of when the tables are written.
             file.write(json.dumps(row) + "\n")
 
     def missing(self, sentence: str, pid: int | None = None) -> None:
