@@ -475,7 +475,7 @@ def _show(findings: "list[Finding]") -> None:
             click.echo(f"          held by       {' > '.join(finding.retainer)}")
         if finding.hint:
             click.echo(f"          next          {finding.hint}")
-        for need in finding.needs:
+        for need in (each for each in finding.needs if each not in finding.hint):
             click.echo(f"          to be surer   {need}")
     said: dict[str, list[str]] = {}
     passed = [finding for finding in findings if finding.verdict == "pass"]
