@@ -197,15 +197,19 @@ def check(ctx: click.Context, profile_dir: Path, rule: str | None, as_json: bool
         ctx.exit(FINDINGS)
 
 
+class _NotebookOption(click.Option):
+    """Names the notebooks that there are when help is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from perfkit.report import notebook_names
+
+        self.help = f"Which analysis: {', '.join(notebook_names())}, or the path of a notebook of your own."
+        return super().get_help_record(ctx)
+
+
 @main.command(short_help="Write one HTML file that answers a question, to share.")
 @_DIR
-@click.option(
-    "--notebook",
-    metavar="NAME",
-    default="leak_root_cause",
-    show_default=True,
-    help="Which question: leak_root_cause, gc_tuning, pool_lifecycle, or the path of a notebook of your own.",
-)
+@click.option("--notebook", metavar="NAME", default="leak_root_cause", show_default=True, cls=_NotebookOption)
 @click.option(
     "-p",
     "parameters",

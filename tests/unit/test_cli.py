@@ -56,6 +56,18 @@ def test_impossible_recordings_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Give the id of a Python process." in err
 
 
+def test_process_1_is_a_service_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(record, "record_pid", lambda pid, *_: asked.append(pid) or refuse_all())
+
+    def refuse_all() -> None:
+        raise CannotRecord("not here")
+
+    assert run("record", "--pid", "1")[0] == 3
+    assert asked == [1]
+    assert run("record", "--pid", "0")[0] == 2
+
+
 def test_errors_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ProfileError("the folder is not empty", hint="Choose another.")
