@@ -271,7 +271,7 @@ class GcTuning:
             "manual_collect",
             f"{site_of_place(caller.site)} calls gc.collect() {three_digits(per_s)} times a second: "
             f"{percent_text(case.costs.manual_ratio)} of the time, {seconds_text(caller.p50_ms / 1e3)} each, "
-            f"for {three_digits(freed)} objects",
+            f"freeing {mean_count_text(freed, 'object')} at a time",
             "Leave it out: the interpreter collects by itself when there is something to collect. "
             "Where memory must come down at a certain point, collect there, not per request.",
             site=site_of_place(caller.site),
