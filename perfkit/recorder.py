@@ -176,6 +176,8 @@ class Recorder:
             duration_s = self.settings.duration_s
             with self.progress.stage("recording", duration_s) as done:
                 self._watch(sessions, running, stopped, done)
+            if stopped():
+                self.progress.say("stopped early: what was recorded is kept; Ctrl-C again leaves it undecoded")
             self._keep_budgets()
             self.until_ns = self.clock.now_ns()
             self._log.write("recorder", "recording ended")
