@@ -43,15 +43,22 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            hint = error.ctx and f"Try `{error.ctx.command_path} --help`."
+            self._tell(ctx, "UsageError", error.format_message(), hint or "")
+            raise
         except PerfkitError as error:
-            if ctx.obj["json"]:
-                click.echo(
-                    json.dumps({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
-                )
+            self._tell(ctx, type(error).__name__, str(error), error.hint)
             click.echo(f"perfkit: {error}", err=True)
             if error.hint:
                 click.echo(f"  {error.hint}", err=True)
             ctx.exit(COULD_NOT_RECORD if isinstance(error, CannotRecord) else USAGE)
+
+    @staticmethod
+    def _tell(ctx: click.Context, kind: str, message: str, hint: str) -> None:
+        """Print an error for programs, where they asked for JSON."""
+        if ctx.obj["json"]:
+            click.echo(json.dumps({"error": {"type": kind, "message": message, "hint": hint}}))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

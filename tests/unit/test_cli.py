@@ -80,6 +80,23 @@ def test_errors_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("record", "--pid", "soon"), id="no-number"),
+        pytest.param(("check",), id="no-folder"),
+        pytest.param(("chekc", "x"), id="no-such-command"),
+    ],
+)
+def test_wrong_use_of_the_command_line_is_json_too(arguments: tuple[str, ...]) -> None:
+    code, out, _ = run(*arguments, "--json")
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert error["type"] == "UsageError"
+    assert error["message"]
+    assert error["hint"].startswith("Try `")
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys; from perfkit.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
