@@ -335,7 +335,7 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
             return
         if followed is not None:
             click.echo(followed.text)
-        click.echo(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
+        progress.say(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
 
     own = [
         click.Option(
