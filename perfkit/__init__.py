@@ -2,8 +2,10 @@
 
 >>> import perfkit
 >>> profile = perfkit.open_profile("profiles/heap_leak_sessions")  # doctest: +SKIP
+>>> perfkit.check(profile)  # doctest: +SKIP
 >>> profile.sql("select count(*) from cpu_samples")  # doctest: +SKIP
 
+No module here has the name of a public function: importing a module sets its name in this one.
 Importing this package costs nothing: its names are loaded when they are first used (PEP 562).
 """
 
@@ -11,13 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from perfkit.check import check as check
+    from perfkit.checks import check as check
     from perfkit.decode import open_profile as open_profile
     from perfkit.profile import Profile as Profile
 
 __version__ = "0.1.0"
 
-_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.check", "open_profile": "perfkit.decode"}
+_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.checks", "open_profile": "perfkit.decode"}
 __all__ = ["Profile", "check", "open_profile"]
 
 
@@ -28,3 +30,8 @@ def __getattr__(name: str) -> object:
     except KeyError:
         raise AttributeError(f"module 'perfkit' has no attribute {name!r}") from None
     return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names that completion offers, those not loaded yet included."""
+    return sorted({*globals(), *__all__})

@@ -26,6 +26,9 @@ FINDINGS, USAGE, COULD_NOT_RECORD = 1, 2, 3
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PID = click.IntRange(min=1)
+"""In a container the service itself is often process 1."""
+
 
 class _Commands(click.Group):
     """Keeps the verbs in the order in which they are used, and turns perfkit's errors into exit codes."""
@@ -40,15 +43,22 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            hint = error.ctx and f"Try `{error.ctx.command_path} --help`."
+            self._tell(ctx, "UsageError", error.format_message(), hint or "")
+            raise
         except PerfkitError as error:
-            if ctx.obj["json"]:
-                click.echo(
-                    json.dumps({"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}})
-                )
+            self._tell(ctx, type(error).__name__, str(error), error.hint)
             click.echo(f"perfkit: {error}", err=True)
             if error.hint:
                 click.echo(f"  {error.hint}", err=True)
             ctx.exit(COULD_NOT_RECORD if isinstance(error, CannotRecord) else USAGE)
+
+    @staticmethod
+    def _tell(ctx: click.Context, kind: str, message: str, hint: str) -> None:
+        """Print an error for programs, where they asked for JSON."""
+        if ctx.obj["json"]:
+            click.echo(json.dumps({"error": {"type": kind, "message": message, "hint": hint}}))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,6 +72,9 @@ def main() -> None:
     perfkit check profiles/...                 findings; exit code 1 when a rule fails
     perfkit report profiles/...                one HTML file to share
     perfkit compare profiles/a profiles/b      what changed; exit code 1 when something got worse
+
+    \b
+    Exit codes: 0 fine, 1 findings, 2 wrong use, 3 could not record.
     """
 
 
@@ -69,8 +82,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for pro
 _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@main.command()
-@click.option("--pid", type=click.IntRange(min=2), help="Attach to this process.")
+@main.command(short_help="Record a process: by its id, by launching a command, or a scenario.")
+@click.option("--pid", type=_PID, metavar="PID", help="Attach to this process.")
 @click.option("--scenario", metavar="NAME", help="Start the reference proxy in this scenario and attach to it.")
 @click.option(
     "-d",
@@ -81,11 +94,15 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
 @click.option(
     "--collect",
     metavar="WORDS",
-    help="Only these: cpu,heap,objects,process, or names of collectors.  [default: all that work]",
+    help="Only these of cpu,heap,objects,gc,pools,process,sockets, or single collectors by name, as `perfkit doctor "
+    "--pid` lists them.  [default: all that work]",
 )
 @click.option("--children", is_flag=True, help="Record its Python descendants too (gunicorn or uvicorn workers).")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder of the profile.  [default: profiles/NAME]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of the profile; it must be new or empty.  [default: profiles/PROGRAM-DATE-TIME]",
 )
 @click.option(
     "--budget",
@@ -94,7 +111,11 @@ _DIR = click.argument("profile_dir", metavar="DIR", type=click.Path(path_type=Pa
 )
 @click.option("--fetch", is_flag=True, help="Download what the target's interpreter lacks (memray for its version).")
 @click.option(
-    "--set", "settings_", metavar="COLLECTOR.OPTION=VALUE", multiple=True, help="Change an option of a collector."
+    "--set",
+    "settings_",
+    metavar="COLLECTOR.OPTION=VALUE",
+    multiple=True,
+    help="Change an option of a collector, such as pyspy_stacks.rate_hz=50; an unknown OPTION lists the known ones.",
 )
 @click.option("--keep-raw", is_flag=True, help="Keep what the tools wrote, beside the tables.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -161,12 +182,15 @@ def record(
 
 @main.command()
 @_DIR
-@click.option("--rule", metavar="NAME", help="Only this rule.")
+@click.option("--rule", metavar="NAME", help="Only this rule; an unknown NAME lists the known ones.")
 @_JSON
 @click.pass_context
 def check(ctx: click.Context, profile_dir: Path, rule: str | None, as_json: bool) -> None:
-    """Ask every rule of a profile; exit code 1 when one fails."""
-    from perfkit.check import check as ask
+    """Ask every rule of a profile; exit code 1 when one fails.
+
+    FAIL needs a change, UNDECIDED says what more data would decide it, PASS needs nothing.
+    """
+    from perfkit.checks import check as ask
     from perfkit.decode import open_profile
     from perfkit.findings import Verdict, to_json_form
 
@@ -180,16 +204,32 @@ def check(ctx: click.Context, profile_dir: Path, rule: str | None, as_json: bool
         ctx.exit(FINDINGS)
 
 
-@main.command(context_settings={"ignore_unknown_options": False})
+class _NotebookOption(click.Option):
+    """Names the notebooks that there are when help is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from perfkit.report import notebook_names
+
+        self.help = f"Which analysis: {', '.join(notebook_names())}, or the path of a notebook of your own."
+        return super().get_help_record(ctx)
+
+
+@main.command(short_help="Write one HTML file that answers a question, to share.")
 @_DIR
-@click.option("--notebook", default="leak_root_cause", show_default=True, help="Which analysis to run.")
-@click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Parameter of the notebook.")
+@click.option("--notebook", metavar="NAME", default="leak_root_cause", show_default=True, cls=_NotebookOption)
+@click.option(
+    "-p",
+    "parameters",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Parameter of the notebook; an unknown NAME lists the known ones.",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="Where to write.  [default: DIR/report.html beside it]",
+    help="Where to write.  [default: report.html in DIR, report-NAME.html for another notebook]",
 )
 @click.option(
     "--static", is_flag=True, help="Pictures for charts, for places that forbid scripts; needs perfkit[static]."
@@ -244,7 +284,7 @@ class _Experiments(click.Group):
         return None if kind is None else _experiment(cmd_name, kind)
 
 
-@main.group(cls=_Experiments)
+@main.group(cls=_Experiments, short_help="Try settings on a live process; all is put back.")
 def experiment() -> None:
     """Try settings on a live process, in windows of random order; everything is put back."""
 
@@ -265,7 +305,7 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
         as_json: bool,
         **asked: Any,
     ) -> None:
-        from perfkit.check import check as ask
+        from perfkit.checks import check as ask
         from perfkit.experiment import experiment as make
         from perfkit.experiments import Plan
         from perfkit.findings import to_json_form
@@ -295,7 +335,7 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
             return
         if followed is not None:
             click.echo(followed.text)
-        click.echo(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
+        progress.say(f"next: perfkit report {profile.path} --notebook {kind.notebook}")
 
     own = [
         click.Option(
@@ -318,7 +358,7 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
 
 
 _EXPERIMENT_PID = click.Option(
-    ["--pid"], type=click.IntRange(min=2), required=True, help="The process to try settings on."
+    ["--pid"], type=_PID, metavar="PID", required=True, help="The process to try settings on."
 )
 
 
@@ -342,7 +382,7 @@ def _experiment_options() -> list[click.Parameter]:
     ]
 
 
-@main.command()
+@main.command(short_help="Say what changed between two recordings.")
 @click.argument("base_dir", metavar="BASE", type=click.Path(path_type=Path))
 @click.argument("head_dir", metavar="HEAD", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Compare what is not comparable, and say why it is not.")
@@ -367,8 +407,8 @@ def compare(ctx: click.Context, base_dir: Path, head_dir: Path, force: bool, as_
         ctx.exit(FINDINGS)
 
 
-@main.command()
-@click.option("--pid", type=click.IntRange(min=2), help="Also say what works for this process.")
+@main.command(short_help="Say what works here and for a process, with remedies.")
+@click.option("--pid", type=_PID, metavar="PID", help="Also say what works for this process.")
 @click.option("--fix", is_flag=True, help="Fetch what recording this process lacks (memray for its interpreter).")
 @_JSON
 @click.pass_context
@@ -376,7 +416,7 @@ def doctor(ctx: click.Context, pid: int | None, fix: bool, as_json: bool) -> Non
     """Say what works here and for a process, and the exact remedy for what does not."""
     from dataclasses import asdict
 
-    from perfkit.doctor import diagnose
+    from perfkit.doctor import WORKS, diagnose
 
     if fix:
         from perfkit.attach.memray_builds import fetch
@@ -393,7 +433,11 @@ def doctor(ctx: click.Context, pid: int | None, fix: bool, as_json: bool) -> Non
         from perfkit.terminal import table
 
         marks = {True: "ok", False: "NO", None: "?"}
-        table(["", "what", "found", "remedy"], [[marks[c.ok], c.name, c.what, c.remedy or ""] for c in checks])
+        working = [c.name for c in checks if c.what == WORKS]
+        rows = [[marks[c.ok], c.name, c.what, c.remedy] for c in checks if c.what != WORKS]
+        if working:
+            rows.append(["ok", "collectors", f"{len(working)} work on this process: {', '.join(working)}", ""])
+        table(["", "what", "found", "remedy"], rows)
     if any(c.ok is False for c in checks):
         ctx.exit(FINDINGS)
 
@@ -425,9 +469,13 @@ _part("perfkit.load.__main__", "load", "Send requests at a fixed rate and record
 
 
 def _show(findings: "list[Finding]") -> None:
-    """Print findings for people: those that ask for something in full, the rest in a few words beside them."""
-    told = [finding for finding in findings if finding.verdict != "pass"] or findings
-    for finding in told:
+    """Print findings for people: those that ask for something in full, the rest by name.
+
+    Where none asks for anything, what the rules say is the answer: each sentence once, with the rules that say it.
+    """
+    for finding in findings:
+        if finding.verdict == "pass":
+            continue
         click.secho(f"{str(finding.verdict).upper():9} ", bold=True, nl=False)
         click.echo(f"{finding.rule}: {finding.title}")
         if finding.site:
@@ -436,13 +484,20 @@ def _show(findings: "list[Finding]") -> None:
             click.echo(f"          inserted in   {finding.insertion}")
         if finding.retainer:
             click.echo(f"          held by       {' > '.join(finding.retainer)}")
-        if finding.hint and str(finding.verdict) != "pass":
+        if finding.hint:
             click.echo(f"          next          {finding.hint}")
-        for need in finding.needs:
+        for need in (each for each in finding.needs if each not in finding.hint):
             click.echo(f"          to be surer   {need}")
-    if told is not findings and len(told) < len(findings):
-        names = ", ".join(dict.fromkeys(finding.rule for finding in findings if finding.verdict == "pass"))
-        click.echo(fill(names, 118, initial_indent="PASS      ", subsequent_indent=" " * 10))
+    said: dict[str, list[str]] = {}
+    passed = [finding for finding in findings if finding.verdict == "pass"]
+    for finding in passed:
+        said.setdefault(finding.title if len(passed) == len(findings) else "", []).append(finding.rule)
+    for title, every in said.items():
+        rules = list(dict.fromkeys(every))
+        names = ", ".join(rules)
+        line = f"{names}: {title}" if len(rules) == 1 and title else f"{title}: {names}" if title else names
+        click.secho("PASS      ", bold=True, nl=False)
+        click.echo(fill(line, 118, initial_indent=" " * 10, subsequent_indent=" " * 10).lstrip())
 
 
 def _show_comparison(comparison: "Comparison") -> None:
@@ -463,13 +518,13 @@ def _show_comparison(comparison: "Comparison") -> None:
             click.echo("\n" + "\n".join(lines))
 
 
-def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
-    """Return NAME=VALUE texts as a mapping."""
+def _pairs(texts: tuple[str, ...], form: str = "-p warmup_s=10") -> dict[str, str]:
+    """Return NAME=VALUE texts as a mapping; `form` is an example of one."""
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"{text!r} is not NAME=VALUE", hint="Write it as -p warmup_s=10.")
+            raise UsageError(f"{text!r} is not NAME=VALUE", hint=f"Write it as {form}.")
         pairs[name] = value
     return pairs
 
@@ -480,7 +535,7 @@ def _options(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     from perfkit.errors import UnknownName
 
     options: dict[str, dict[str, Any]] = {}
-    for name, text in _pairs(texts).items():
+    for name, text in _pairs(texts, "--set pyspy_stacks.rate_hz=50").items():
         collector, dot, option = name.partition(".")
         known = collectors()
         if not dot or collector not in known:

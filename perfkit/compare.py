@@ -30,7 +30,7 @@ from perfkit.analysis.comparison_growth import Grower, GrowthChange, growth_chan
 from perfkit.analysis.comparison_memory import HeapChange, heap_change, resident_rows
 from perfkit.analysis.comparison_time import collector_rows, loop_rows, request_rows
 from perfkit.analysis.disturbance import STANDS_OUT, Disturbance, disturbance
-from perfkit.check import check
+from perfkit.checks import check
 from perfkit.errors import UsageError
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile

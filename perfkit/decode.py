@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,22 @@ EVENTS_FILE = "events.ndjson"
 def open_profile(path: str | os.PathLike[str]) -> Profile:
     """Return the profile in a folder; one whose recording was interrupted is finished first.
 
+    A relative folder that is not here is looked for beside the current folder: Jupyter runs a notebook in its own.
+
     Raises:
         NotAProfile: the folder holds none.
         StillRecording: it is being recorded right now.
     """
-    folder = Path(path)
+    folder = _located(Path(path))
     if (folder / RECORDING).exists() and not (folder / MANIFEST).exists():
         return finish(folder)
     return Profile(folder)
+
+
+def _located(folder: Path) -> Path:
+    """Return a folder, or the one of that name beside the current folder when only that one exists."""
+    beside = Path("..") / folder
+    return beside if not folder.is_absolute() and not folder.exists() and beside.is_dir() else folder
 
 
 def finish(path: str | os.PathLike[str]) -> Profile:
@@ -61,7 +70,8 @@ class EventLog:
     def write(self, kind: str, name: str, pid: int | None = None) -> None:
         """Note that something happened now."""
         row = {"at_ns": self._clock.now_ns(), "duration_ns": 0, "kind": kind, "name": name, "pid": pid}
-        with self._file.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self._file.open("a", encoding="utf-8") as file:
+            # A full disk is told of when the tables are written.
             file.write(json.dumps(row) + "\n")
 
     def missing(self, sentence: str, pid: int | None = None) -> None:

@@ -21,6 +21,8 @@ _MIB = 1 << 20
 _LITTLE_DISK_BYTES = 1024 * _MIB
 """A recording of a minute is some megabytes, memray's capture of a busy service up to some hundred."""
 _TOOL_TIMEOUT_S = 10.0
+WORKS = "works on this process"
+"""What is said of a collector that needs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def _target(pid: int) -> Iterator[Check]:
         elif collector.group == "cpu" and (caution := pyspy.caution(target)):
             yield Check(name, None, caution, "Compare its samples with process_stats, or use a lower rate_hz.")
         else:
-            yield Check(name, True, "works on this process")
+            yield Check(name, True, WORKS)
     yield Check(
         "namespace",
         True if target.in_our_mount_namespace else None,

@@ -35,7 +35,16 @@ class NotAProfile(ProfileError, FileNotFoundError):
 
     def __init__(self, path: object) -> None:
         super().__init__(f"{path} is not a profile: it has no manifest.json")
+        if inside := _profiles_in(path):
+            self.hint = f"It holds profiles: name one of them, such as {inside[0]}."
         self.path = path
+
+
+def _profiles_in(path: object) -> list[str]:
+    """Return the profiles in a folder, for a remedy."""
+    from pathlib import Path
+
+    return sorted(str(each.parent) for each in Path(str(path)).glob("*/manifest.json"))
 
 
 class UnfinishedProfile(ProfileError):

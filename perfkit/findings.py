@@ -96,6 +96,15 @@ class Finding:
         """Return what the site is to the defect, for people."""
         return _SITE_LABELS.get(self.class_, "allocated in")
 
+    @property
+    def limit_label(self) -> str:
+        """Return what is over after `seconds_to_limit`, for people."""
+        if self.rule == "checkout_leak":
+            return "pool used up in"
+        limit = self.evidence.get("limit")
+        source = limit.get("of") if isinstance(limit, Mapping) else None
+        return f"{source} reached in" if source else "limit reached in"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the finding in its stable JSON form (`class_` is called `class`)."""
         raw = asdict(self)

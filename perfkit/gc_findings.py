@@ -76,4 +76,5 @@ def gc_finding(
 
 def not_identifiable(pid: int | None, title: str, needs: tuple[str, ...]) -> Finding:
     """Return that nothing can be said."""
-    return Finding("gc_tuning", Verdict.UNDECIDED, "not_identifiable", title, "Record again.", pid=pid, needs=needs)
+    hint = f"Record again: it takes {needs[0]}." if needs else "Record again."
+    return Finding("gc_tuning", Verdict.UNDECIDED, "not_identifiable", title, hint, pid=pid, needs=needs)

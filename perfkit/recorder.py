@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from perfkit.attach.budget import Budget
@@ -175,6 +176,8 @@ class Recorder:
             duration_s = self.settings.duration_s
             with self.progress.stage("recording", duration_s) as done:
                 self._watch(sessions, running, stopped, done)
+            if stopped():
+                self.progress.say("stopped early: what was recorded is kept; Ctrl-C again leaves it undecoded")
             self._keep_budgets()
             self.until_ns = self.clock.now_ns()
             self._log.write("recorder", "recording ended")
@@ -214,17 +217,37 @@ class Recorder:
                 budget=budget,
             )
             try:
-                running.enter_context(collector.record(recording))
+                recorder = collector.record(recording)
+                recorder.__enter__()
+                running.push(partial(self._leave, collector.name, target.pid, recorder))
                 started += 1
-            except PerfkitError as error:
+            except (PerfkitError, OSError) as error:
                 shutil.rmtree(recording.raw)
                 if not target.is_alive():
                     self._log.missing(f"process {target.pid} ended before {collector.name} could start", target.pid)
                     break
-                sentence = f"{collector.name} could not start: {error}. {error.hint}"
+                sentence = f"{collector.name} could not start: {error}. {getattr(error, 'hint', '')}".rstrip()
                 self.progress.say(sentence)
                 self._log.missing(sentence, target.pid)
         return started
+
+    def _leave(
+        self,
+        name: str,
+        pid: int,
+        recorder: AbstractContextManager[None],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """End a collector; one that cannot write down its end, as on a full disk, does not keep others from theirs."""
+        try:
+            return recorder.__exit__(kind, error, trace)
+        except OSError as problem:
+            sentence = f"{name} could not write its end: {problem.strerror or problem}"
+            self.progress.say(sentence)
+            self._log.missing(sentence, pid)
+            return None
 
     def _session_of(self, target: Target, sessions: ExitStack) -> "Callable[[], Session]":
         """Return a function that injects the probe on its first call and gives the same session ever after."""

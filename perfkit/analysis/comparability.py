@@ -139,8 +139,14 @@ def _programs(base: Profile, head: Profile) -> Iterator[Difference]:
 
 
 def _common_code(base: Profile, head: Profile) -> float | None:
-    """Return the share of functions outside of the standard library that both ran; None when one has none."""
-    ours = "select distinct function_hash from frames where kind in ('python', 'library')"
+    """Return the share of functions outside of the standard library that both ran; None when one has none.
+
+    memray comes with the recording, not with the program.
+    """
+    ours = (
+        "select distinct function_hash from frames where kind in ('python', 'library') "
+        "and coalesce(split_part(module, '.', 1), '') <> 'memray'"
+    )
     before, after = (set(profile.sql(ours)["function_hash"]) for profile in (base, head))
     return len(before & after) / min(len(before), len(after)) if before and after else None
 

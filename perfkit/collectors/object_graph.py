@@ -185,6 +185,8 @@ class _Snapshots:
                 time.sleep(_POLL_S)
         except (TargetGone, ProbeFailed):
             return
+        except OSError as error:
+            self._recording.say(f"the snapshot of the heap could not be kept: {error.strerror or error}")
         finally:
             self.under_way.set()
 

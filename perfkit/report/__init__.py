@@ -45,7 +45,8 @@ def render(
         profile_dir: folder of the profile; an interrupted recording is finished first.
         notebook: name of a notebook that comes with perfkit, or the path of another one.
         parameters: values for its parameters; texts are converted to the annotated type.
-        output: file to write; by default `report.html` in the profile's folder.
+        output: file to write; by default `report.html` in the profile's folder, `report-NAME.html` for a notebook other
+            than the first one, so that reports of one profile can lie side by side.
         static: draw the charts as pictures, for places that forbid scripts.
         say: called with one line per step.
 
@@ -55,7 +56,7 @@ def render(
         NotAProfile: the folder holds no profile.
         NotebookFailed: the notebook raised; the report says so and was written.
     """
-    from perfkit.check import check
+    from perfkit.checks import check
     from perfkit.decode import open_profile
     from perfkit.report.kernel import execution
     from perfkit.report.notebooks import prepare
@@ -63,9 +64,12 @@ def render(
 
     profile = open_profile(profile_dir)
     prepared = prepare(notebook_path(notebook), dict(parameters or {}), profile.path.resolve())
-    target = Path(output) if output is not None else profile.path / "report.html"
+    name = "report.html" if prepared.name == DEFAULT_NOTEBOOK else f"report-{prepared.name}.html"
+    target = Path(output) if output is not None else profile.path / name
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder {target.parent}", hint="Make it first, or choose another -o.")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder", hint=f"Name a file, such as -o {target / name}.")
     with execution(prepared.cells) as running:
         say("asking the rules")
         findings = check(profile)
@@ -74,8 +78,11 @@ def render(
     say("writing the page")
     html = build(profile, findings, prepared, problem, static=static)
     temporary = target.with_name(target.name + ".tmp")
-    temporary.write_text(html, "utf-8")
-    temporary.replace(target)
+    try:
+        temporary.write_text(html, "utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}", hint="Choose another -o.") from error
     if problem is not None:
         raise NotebookFailed(prepared.name, problem, target)
     return target

@@ -21,6 +21,7 @@ from perfkit.report.notebooks import Prepared
 from perfkit.report.redact import Redactor
 from perfkit.units import value_text
 from perfkit.views import charts
+from perfkit.views.display import marked
 from perfkit.views.flame_graph import asset as flame_asset
 from perfkit.views.flame_graph import script_json
 from perfkit.views.verdict import conclude, evidence_table, findings_table
@@ -43,6 +44,8 @@ def build(
     sentence = conclusion.sentence
     if problem is not None:
         verdict, sentence = "error", f"The notebook stopped early; the rules say {conclusion.verdict}: {sentence}"
+    passed = [finding for finding in findings if finding.verdict is Verdict.PASS and finding is not headline]
+    shown = [finding for finding in findings if finding not in passed]
     others = [f for f in findings if f.verdict is not Verdict.PASS and f is not headline]
     script = flame_asset("flame.js") + "\n" + _asset("report", "report.js") if drawings.need_scripts else ""
     bundle = vega_bundle() if drawings.charts else ""
@@ -61,12 +64,14 @@ def build(
         profile_name=profile.name,
         css=safe(_asset("report", "report.css") + flame_asset("flame.css")),
         sentence=redactor.text(sentence),
-        hint=redactor.text(headline.hint) if headline else "",
+        hint=clean(marked(headline.hint), redactor) if headline else "",
         facts=_facts(headline, redactor),
         problem=redactor.text(problem) if problem else "",
         others=[_card(finding, redactor) for finding in others],
         others_title="Also found" if any(f.verdict is Verdict.FAIL for f in findings) else "Not decided",
-        checks=clean(findings_table(findings).html(), redactor),
+        checks=clean(findings_table(shown).html(), redactor),
+        passed=clean(findings_table(passed).html(), redactor) if passed else "",
+        passed_title=_passed_title(passed),
         numbers=_view(views.key_numbers(profile, pid=headline.pid if headline else None), redactor),
         sections=sections,
         contents=_contents(sections, bool(others), problem is not None),
@@ -139,10 +144,17 @@ def _card(finding: Finding, redactor: Redactor) -> dict[str, Any]:
         "verdict": str(finding.verdict),
         "title": redactor.text(finding.title),
         "measured": measured,
-        "hint": redactor.text(finding.hint),
+        "hint": clean(marked(finding.hint), redactor),
         "evidence": clean(f'<div class="plain">{table.html()}</div>' if table else "", redactor),
         "needs": redactor.text("; ".join(finding.needs)),
     }
+
+
+def _passed_title(passed: Sequence[Finding]) -> str:
+    """Return which other checks passed, in a line that also says so on paper, where nothing unfolds."""
+    names = list(dict.fromkeys(finding.rule.replace("_", " ") for finding in passed))
+    count = f"{len(names)} other checks" if len(names) > 1 else "One other check"
+    return f"{count} passed: {', '.join(names)}"
 
 
 def _contents(sections: Sequence[Section], has_others: bool, has_problem: bool) -> list[dict[str, str]]:

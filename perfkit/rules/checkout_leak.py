@@ -7,6 +7,7 @@ from perfkit.analysis.pools import Checkout, Pool, by_site
 from perfkit.findings import Finding, Verdict
 from perfkit.pool_findings import MIN_WINDOW_S, judged, pool_finding, sampled
 from perfkit.profile import Profile
+from perfkit.units import count_text
 
 _ADVICE = {
     "sqlalchemy": "use `with engine.connect() as connection:` or `with Session(engine) as session:`",
@@ -68,13 +69,14 @@ class CheckoutLeak:
             "checkout_leak",
             pool,
             profile,
-            f"{{site}} {verb} {len(suspects)} of {len(uses)} connections that it took in {pool.window_s:.0f} s"
-            f" from {pool.name}{sampled(pool)}",
+            f"{{site}} {verb} {count_text(len(suspects))} of {count_text(len(uses))} connections that it took"
+            f" in {pool.window_s:.0f} s from {pool.name}{sampled(pool)}",
             f"Give the connection back on every path out of it, exceptions too: {advice}.",
             verdict=Verdict.FAIL if sure else Verdict.UNDECIDED,
             stack_id=suspects[-1].stack_id,
             measured=float(len(suspects)),
             limit=0.0,
+            unit="connections",
             confidence=round(1 - 0.3 * 0.5 ** (len(kept.strong) - 1), 3) if sure else 0.5,
             evidence={
                 "taken": len(uses),
@@ -106,6 +108,7 @@ class CheckoutLeak:
                 verdict=Verdict.UNDECIDED,
                 measured=float(missing),
                 limit=0.0,
+                unit="connections",
                 confidence=0.5,
                 evidence={"out_since_before": missing, "limit": limit},
                 needs=("a recording that begins before they are taken",),

@@ -158,7 +158,7 @@ class ConnectionChurn:
         if failing or doubtful:
             return [*failing, *doubtful]
         if not rows:
-            title = "The process opened no connection while it was recorded"
+            title = "The process opened no connection to others while it was recorded"
         else:
             title = f"Connections are used again: {rows[0].born} were opened to {rows[0].peer} after the first tenth"
         measured = max((row.per_exchange_ratio for row in rows if row.born >= self.min_born), default=0.0)

@@ -119,7 +119,14 @@ class GcTuning:
         """Return the finding of one process."""
         if lacking := self._lacking(case):
             title = "Not enough was recorded to judge the garbage collector"
-            return gc_finding(case, Verdict.UNDECIDED, "not_identifiable", title, "Record again.", needs=tuple(lacking))
+            return gc_finding(
+                case,
+                Verdict.UNDECIDED,
+                "not_identifiable",
+                title,
+                f"Record again: it takes {lacking[0]}.",
+                needs=tuple(lacking),
+            )
         if case.experiment is not None:
             return self._tried(case, case.experiment)
         return (
@@ -146,7 +153,7 @@ class GcTuning:
         lacking = []
         if case.costs.covered_s < self.min_covered_s:
             lacking.append(
-                f"at least {self.min_covered_s:.0f} s of collections (there are {case.costs.covered_s:.0f} s)"
+                f"at least {self.min_covered_s:.0f} s of collections (there are {three_digits(case.costs.covered_s)} s)"
             )
         if case.costs.coverage is not None and case.costs.coverage < self.min_coverage:
             lacking.append(f"a recording that sees the collections (it saw {percent_text(case.costs.coverage)})")
@@ -264,7 +271,7 @@ class GcTuning:
             "manual_collect",
             f"{site_of_place(caller.site)} calls gc.collect() {three_digits(per_s)} times a second: "
             f"{percent_text(case.costs.manual_ratio)} of the time, {seconds_text(caller.p50_ms / 1e3)} each, "
-            f"for {three_digits(freed)} objects",
+            f"freeing {mean_count_text(freed, 'object')} at a time",
             "Leave it out: the interpreter collects by itself when there is something to collect. "
             "Where memory must come down at a certain point, collect there, not per request.",
             site=site_of_place(caller.site),
@@ -340,6 +347,8 @@ class GcTuning:
             type_=named[0].type if named else None,
             confidence=0.85,
             garbage=True,
+            measured=found.garbage_ratio,
+            limit=self.steady_garbage,
         )
 
     def _setting(self, case: Case) -> Finding | None:

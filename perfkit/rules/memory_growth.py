@@ -128,9 +128,9 @@ class MemoryGrowth:
     def _counted(self, evidence: Evidence) -> Finding | None:
         """Return the finding for threads or descriptors that pile up."""
         held = next((each for each in evidence.containers if each.owner and each.keeps_growing), None)
-        for class_, what, growth, added in (
-            ("thread_leak", "threads", evidence.threads, evidence.threads_added),
-            ("fd_leak", "open descriptors", evidence.descriptors, evidence.descriptors_added),
+        for class_, what, ends, growth, added in (
+            ("thread_leak", "threads", "end and do", evidence.threads, evidence.threads_added),
+            ("fd_leak", "open descriptors", "be closed and are", evidence.descriptors, evidence.descriptors_added),
         ):
             if growth is None or growth.persistence_ratio < 0.5 or growth.p_rising > self.max_p:
                 continue
@@ -148,7 +148,7 @@ class MemoryGrowth:
                 class_,
                 f"The number of {what} grows by {growth.slope.estimate:.2g} per second, "
                 f"from {growth.first:.0f} to {growth.last:.0f}{mostly}",
-                f"Find out where {what} should end and do not; {beside}",
+                f"Find out where {what} should {ends} not; {beside}",
                 holder=held,
                 sites=sites_of(evidence, held) if held else (),
                 measured=growth.slope.estimate,

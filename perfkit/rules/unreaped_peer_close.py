@@ -71,7 +71,9 @@ class UnreapedPeerClose:
             return [
                 undecided(
                     _NAME,
-                    f"{len(open_now)} connections closed by their peers are open at the end of {window_s:.0f} s",
+                    f"{len(open_now)} connections closed by their peers are open at the end of {window_s:.0f} s"
+                    if open_now
+                    else "Not recorded long enough to see connections that stay open after their peers closed them",
                     f"at least {2 * self.age_limit_s:.0f} s",
                     pid=pid,
                     measured=float(len(open_now)),

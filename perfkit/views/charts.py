@@ -54,9 +54,14 @@ def theme(colors: dict[str, Any]) -> dict[str, Any]:
         "range": {"category": colors["palette"]},
         "line": {"strokeWidth": 1.8, "strokeJoin": "round"},
         "area": {"line": False, "fillOpacity": 0.88},
+        "rule": {"color": colors["ink"]},
+        "text": {"color": colors["ink"]},
         "style": {
-            "limit": {"stroke": colors["bad"], "strokeDash": [5, 4], "strokeWidth": 1.4},
-            "limit-text": {"fill": colors["bad"], "fontSize": 11, "align": "right", "baseline": "bottom", "dy": -4},
+            "limit": {"color": colors["bad"], "stroke": colors["bad"], "strokeDash": [5, 4], "strokeWidth": 1.4},
+            "limit-text": {
+                "color": colors["bad"], "fill": colors["bad"], "fontSize": 11, "align": "right", "baseline": "bottom",
+                "dy": -4,
+            },
             "good": {"fill": colors["palette"][0], "fillOpacity": 0.75},
             "bad": {"fill": colors["bad"]},
             "warmup": {"fill": colors["muted"], "fillOpacity": 0.12},

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from perfkit.profile import Profile
+from perfkit.units import count_text
 from perfkit.views.charts import present, time_unit, time_x
 from perfkit.views.display import Note
 from perfkit.views.selection import chosen_pool
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 _MAX_USES = 1500
 _ORDER = ("came back", "freed by the interpreter", "still out at the end")
+_COLORS = ("#5b93cf", "#c8701a", "#c9374a")
+"""They read on white and on black; what did not come back is red."""
 _HEIGHT = 9
 
 
@@ -57,12 +60,13 @@ def connection_lives(
         .encode(
             x=time_x("from", profile.duration_s),
             x2="until:Q",
-            y=alt.Y("connection:N", title="connection", sort=[str(number) for number in shown],
+            y=alt.Y("connection:N", title="connections", sort=[str(number) for number in shown],
                     axis=alt.Axis(labels=len(shown) <= 25)),
-            color=alt.Color("end:N", sort=list(_ORDER), scale=alt.Scale(domain=list(_ORDER))),
+            color=alt.Color("end:N", sort=list(_ORDER), scale=alt.Scale(domain=list(_ORDER), range=list(_COLORS))),
             tooltip=["connection:N", "from:Q", "until:Q", "end:N"],
         )
     )  # fmt: skip
     out = sum(use.how is None for use in chosen.checkouts)
-    text = f"{len(shown)} of {len(held)} connections; {out} of {len(chosen.checkouts)} uses had not ended."
+    which = f"The {len(shown)} of {len(held)} connections that were out longest" if len(shown) < len(held) else "All"
+    text = f"{which}; {count_text(out)} of {count_text(len(chosen.checkouts))} uses had not ended."
     return present(chart, f"Uses of connections of {chosen.name}", text, height=max(60, _HEIGHT * len(shown)))

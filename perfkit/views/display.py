@@ -4,6 +4,7 @@ Every text that reaches HTML is escaped here and nowhere else, because function 
 and thread names come from the process that was measured and are not to be trusted.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any
 
 from perfkit.units import UNKNOWN
 
+_CODE = re.compile(r"`([^`]+)`")
 LONGEST = 160
 """Characters of a name that are shown; more of it appears under the pointer."""
 
@@ -30,6 +32,15 @@ def named(text: str) -> str:
     if len(shown) <= LONGEST:
         return escape(shown) if shown.isascii() else f"<bdi>{escape(shown)}</bdi>"
     return f'<bdi title="{escape(shown)}">{escape(shown[:LONGEST])}&hellip;</bdi>'
+
+
+def marked(text: str) -> str:
+    r"""Return a sentence as HTML: escaped, with what stands between backticks as code.
+
+    >>> marked("return it in a `finally` block <now>")
+    'return it in a <code>finally</code> block &lt;now&gt;'
+    """
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +175,7 @@ class Note:
     sentence: str
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return {"text/html": f'<p class="pk-note">{escape(self.sentence)}</p>', "text/plain": self.sentence}
+        return {"text/html": f'<p class="pk-note">{marked(self.sentence)}</p>', "text/plain": self.sentence}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +197,16 @@ class PlainTable:
         classes = ['class="pk-number" style="text-align:right"' if r else 'style="text-align:left"' for r in right]
         head = "".join(f'<th scope="col" {c}>{escape(h)}</th>' for h, c in zip(self.headers, classes, strict=True))
         body = "".join(
-            "<tr>" + "".join(f"<td {c}>{_html(cell)}</td>" for cell, c in zip(row, classes, strict=True)) + "</tr>"
+            "<tr>"
+            + "".join(
+                f'<td {c} data-label="{escape(header)}">{_html(cell)}</td>'
+                for cell, c, header in zip(row, classes, self.headers, strict=True)
+            )
+            + "</tr>"
             for row in self.rows
         )
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        notes = "".join(f'<p class="pk-note">{escape(note)}</p>' for note in self.notes)
+        notes = "".join(f'<p class="pk-note">{marked(note)}</p>' for note in self.notes)
         return (
             f'<div class="pk-scroll"><table class="pk-table">{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>{notes}"
@@ -214,7 +230,7 @@ def _html(cell: Cell) -> str:
     if cell is None:
         return UNKNOWN
     if isinstance(cell, str):
-        return f'<span class="pk-long">{escape(cell)}</span>' if len(cell) > _LONG else escape(cell)
+        return f'<span class="pk-long">{marked(cell)}</span>' if len(cell) > _LONG else marked(cell)
     return cell.html()
 
 

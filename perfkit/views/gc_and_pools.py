@@ -2,7 +2,7 @@
 
 from perfkit.analysis.gc_and_pools import Coupling, coupling
 from perfkit.profile import Profile
-from perfkit.units import percent_text, seconds_text
+from perfkit.units import count_text, percent_text, seconds_text
 from perfkit.views.display import Badge, Cell, Note, PlainTable
 from perfkit.views.selection import pools_of
 
@@ -26,8 +26,10 @@ def gc_and_pools(profile: Profile, *, pid: int | None = None) -> PlainTable | No
 def _rows(each: Coupling) -> list[list[Cell]]:
     """Return what is to be said about one pool."""
     freed = (
-        f"{each.freed}, {each.freed_in_gc} of them in collections, which take {percent_text(each.by_chance_ratio)} of "
-        "the time"
+        f"{count_text(each.freed)}, {count_text(each.freed_in_gc)} of them in collections, which take "
+        f"{percent_text(each.by_chance_ratio)} of the time"
+        if each.freed
+        else "none"
     )
     depends = each.freed > 0 and each.p_chance < 0.01
     stall_s = max(each.longest_pause_s, each.longest_lag_s or 0.0)
@@ -43,14 +45,14 @@ def _rows(each: Coupling) -> list[list[Cell]]:
         [
             "",
             Badge("undecided" if close else "pass"),
-            "longest pause against the deadline for a connection",
+            "longest stall of the process against the deadline for a connection",
             f"{seconds_text(stall_s)}{deadline}",
         ],
         [
             "",
             Badge("pass"),
             "waits of more than 10 ms that a collection fell into",
-            f"{each.waits_over_gc} of {each.waits}",
+            f"{count_text(each.waits_over_gc)} of {count_text(each.waits)}" if each.waits else "nobody waited so long",
         ],
         [
             "",

@@ -27,7 +27,7 @@ def gc_cost(profile: Profile, *, pid: int | None = None) -> PlainTable | Note:
         [
             "share of the CPU time that the process uses",
             percent_text(costs.cpu_ratio),
-            "10 % and more is worth tuning, too",
+            "of those that the interpreter starts; 10 % and more is worth tuning, too",
         ],
         ["in the worst second", percent_text(costs.worst_second_ratio), "a burst that averages hide"],
         ["longest pause", seconds_text(longest / 1e3), f"of {count_text(own)} collections"],
@@ -67,5 +67,11 @@ def _requests(case: Case) -> list[list[Cell]]:
     if met.p99_ms is not None and met.p99_without_ms is not None:
         wait = "latency" if met.of == "requests" else "delay"
         rows.append([f"99th percentile of their {wait}", seconds_text(met.p99_ms / 1e3), "as it was"])
-        rows.append(["the same without the pauses", seconds_text(met.p99_without_ms / 1e3), "what tuning could win"])
+        rows.append(
+            [
+                "the same without the pauses",
+                seconds_text(met.p99_without_ms / 1e3),
+                "what tuning wins at least: the queue behind a pause is still in it",
+            ]
+        )
     return rows

@@ -31,6 +31,7 @@ def gc_pauses_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Cha
     pauses = case.costs.pauses
     # Collectors are stopped one after the other: what comes after the end would pile up at the edge.
     own = pauses.chosen(~pauses.ours & (pauses.start_ns <= profile.manifest.duration_ns))
+    later = int((~pauses.ours).sum()) - len(own)
     if not len(own):
         return Note("The collector never ran while it was recorded.")
     per, time_title = time_unit(profile.duration_s)
@@ -71,6 +72,7 @@ def gc_pauses_over_time(profile: Profile, *, pid: int | None = None) -> "alt.Cha
     )
     longest = seconds_text(float(own.pause_ns.max()) / 1e9)
     shown = "" if len(data) == len(own) else f" The {count_text(len(data))} longest are shown."
+    shown += f" {count_text(later)} more came while the recording was brought to its end." if later else ""
     subtitle = (
         f"{count_text(len(own))} collections, {percent_text(case.costs.ratio)} of the time, {longest} at most.{shown}"
     )

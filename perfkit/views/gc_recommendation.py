@@ -25,9 +25,8 @@ def gc_recommendation(findings: Sequence[Finding]) -> Recommendation | Note:
     own = [finding for finding in findings if finding.rule == "gc_tuning"]
     advised = [finding for finding in own if "recommendation" in finding.evidence]
     if not advised:
-        failing = [finding for finding in own if finding.verdict is Verdict.FAIL]
-        if failing:
-            return Note(f"No setting is recommended. {failing[0].hint}")
+        if any(finding.verdict is Verdict.FAIL for finding in own):
+            return Note("No setting is recommended: what helps is a change of the code, named below.")
         if any(finding.verdict is Verdict.UNDECIDED for finding in own):
             return Note("No setting is recommended: what was recorded does not say which would be better.")
         return Note("Leave the settings as they are.")

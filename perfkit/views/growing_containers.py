@@ -1,5 +1,6 @@
 """Who holds what grows?"""
 
+from perfkit.analysis.naming import short_type
 from perfkit.profile import Profile
 from perfkit.units import count_text, three_digits
 from perfkit.views.display import Bar, Cell, Chain, Note, Place, PlainTable, Spark
@@ -38,8 +39,9 @@ def growing_containers(
     rows: list[list[Cell]] = [
         [
             Chain(tuple(row["owner"].split(" > "))) if isinstance(row["owner"], str) else "owner not found",
-            Place(row["type"]),
-            Place(row["item_type"]) if isinstance(row["item_type"], str) else None,
+            Place(f"{short_type(row['type'])} of {row['item_type']}")
+            if isinstance(row["item_type"], str)
+            else Place(row["type"]),
             Spark(tuple(float(value) for value in row["items"])),
             count_text(row["items"][0]),
             count_text(row["items"][-1]),
@@ -49,5 +51,5 @@ def growing_containers(
         ]
         for _, row in sorted(data.iterrows(), key=lambda item: item[1]["container"] not in clear)
     ]
-    headers = ("held by", "container", "of", "over time", "first", "last", "growth", "rate", "trend")
-    return PlainTable(headers, rows, numbers=frozenset(headers[4:8]))
+    headers = ("held by", "container", "over time", "first", "last", "growth", "rate", "trend")
+    return PlainTable(headers, rows, numbers=frozenset(headers[3:7]))

@@ -58,7 +58,7 @@ def memory_ledger(profile: Profile, *, pid: int | None = None) -> "alt.Chart | a
         .encode(
             x=time_x("at", profile.duration_s),
             y=alt.Y("size:Q", title=unit, stack="zero"),
-            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order), legend=alt.Legend(columns=2)),
+            color=alt.Color("what:N", sort=order, scale=alt.Scale(domain=order), legend=alt.Legend(columns=1)),
             order=alt.Order("place:Q"),
             tooltip=[
                 alt.Tooltip("what:N", title="part"),

@@ -8,7 +8,11 @@ from perfkit.views.display import Badge, Cell, Note, PlainTable
 
 
 def open_questions(findings: Sequence[Finding]) -> PlainTable | Note:
-    """Return for each finding how sure it is and what more data would make it surer or turn it."""
+    """Return for each finding how sure it is and what more data would make it surer or turn it.
+
+    Passes that no more data would turn are named in one sentence below.
+    """
+    settled = [finding for finding in findings if finding.verdict is Verdict.PASS and not finding.needs]
     rows: list[list[Cell]] = [
         [
             Badge(str(finding.verdict)),
@@ -17,11 +21,21 @@ def open_questions(findings: Sequence[Finding]) -> PlainTable | Note:
             "; ".join(finding.needs) or "nothing: the data decide it",
         ]
         for finding in findings
+        if finding not in settled
     ]
-    if not rows:
+    if not findings:
         return Note("No rule looked at this recording, so there is nothing to change our mind about.")
+    others = ""
+    if settled:
+        names = ", ".join(dict.fromkeys(finding.rule.replace("_", " ") for finding in settled))
+        others = f"Passed, and the data decide it: {names}."
+    if not rows:
+        return Note(others)
     return PlainTable(
-        ("verdict", "rule", "confidence", "what would change it"), rows, numbers=frozenset({"confidence"})
+        ("verdict", "rule", "confidence", "what would change it"),
+        rows,
+        numbers=frozenset({"confidence"}),
+        notes=(others,) if others else (),
     )
 
 

@@ -59,4 +59,4 @@ def pool_utilisation(
             alt.Chart(line).mark_text(style="limit-text").encode(y="count:Q", x=alt.value("width"), text="text:N")
         )
     limit = f"its limit is {chosen.limit}" if chosen.limit is not None else "it has no limit"
-    return present(alt.layer(*layers), f"Connections of {chosen.name}", f"At most {highest} at a time; {limit}.")
+    return present(alt.layer(*layers), f"Connections of {chosen.name}", f"At most {highest} open at a time; {limit}.")

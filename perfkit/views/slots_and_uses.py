@@ -21,7 +21,8 @@ def slots_and_uses(profile: Profile, *, pid: int | None = None) -> PlainTable | 
     note = (
         "Taken less back is what is out; the pool's own reading should say the same. Never back is the mean number in "
         "use that no use which ended explains: about zero where everything comes back. A ghost is a slot that nobody "
-        "has and that has no connection."
+        "has and that has no connection. Undecided is a pool with a ghost, or of which more than a tenth of what is in "
+        "use is never back: connections that were lost, or uses longer than the recording."
     )
     return PlainTable(headers, [_row(pool) for pool in pools], numbers=frozenset(headers[2:]), notes=(note,))
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from perfkit.findings import Finding, Verdict
 from perfkit.units import percent_text, value_text
-from perfkit.views.display import Badge, Cell, Chain, Estimate, Place, PlainTable
+from perfkit.views.display import Badge, Cell, Chain, Estimate, Place, PlainTable, marked
 
 _OF_THE_RECORDING = "lossy_recording"
 _WORST_FIRST = (Verdict.FAIL, Verdict.UNDECIDED, Verdict.PASS)
@@ -67,7 +66,7 @@ def evidence_table(finding: Finding) -> PlainTable | None:
     if finding.rate_bytes_per_s:
         rows.append(["grows by", _estimate(finding.rate_bytes_per_s, "bytes/s")])
     if finding.seconds_to_limit and finding.seconds_to_limit[1] is not None:
-        rows.append(["limit reached in", _estimate(finding.seconds_to_limit, "s")])
+        rows.append([finding.limit_label, _estimate(finding.seconds_to_limit, "s")])
     if finding.type:
         rows.append(["type", Place(finding.type)])
     if finding.site:
@@ -104,8 +103,8 @@ class VerdictView:
         hint = self.conclusion.finding.hint if self.conclusion.finding else ""
         table = findings_table(self.findings)
         html = (
-            f'<p class="pk-verdict">{badge.html()} <strong>{escape(sentence)}</strong></p>'
-            f'<p class="pk-note">{escape(hint)}</p>{table.html()}'
+            f'<p class="pk-verdict">{badge.html()} <strong>{marked(sentence)}</strong></p>'
+            f'<p class="pk-note">{marked(hint)}</p>{table.html()}'
         )
         return {"text/html": html, "text/plain": f"{badge.text().upper()}: {sentence}\n{hint}\n\n{table.text()}"}
 

@@ -124,6 +124,31 @@ def test_every_chart_is_drawn_without_a_network(browser: Any, report: Path, sche
     assert shown.complaints == []
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_table_and_no_legend_is_cut_at_the_edge(browser: Any, report: Path, width: int) -> None:
+    cut = (
+        "[...document.querySelectorAll('main .pk-scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
+        ".map(box => box.textContent.slice(0, 60))"
+    )
+    beyond = (
+        "[...document.querySelectorAll('[data-chart]')].flatMap(plot => "
+        "[...plot.querySelectorAll('.role-legend-label text')].filter(text => "
+        "text.getBoundingClientRect().right > plot.getBoundingClientRect().right + 2)).map(text => text.textContent)"
+    )
+    with opened(browser, report, viewport={"width": width, "height": 900}) as shown:
+        assert shown.page.evaluate(cut) == []
+        assert shown.page.evaluate(beyond) == []
+
+
+def test_rows_are_cards_with_the_names_of_their_columns_on_a_phone(browser: Any, report: Path) -> None:
+    label = "getComputedStyle(document.querySelector('#checks td[data-label=\"what it says\"]'), '::before').content"
+    with opened(browser, report, viewport={"width": 400, "height": 900}) as shown:
+        assert shown.page.evaluate(label) == "attr(data-label)" or "what it says" in shown.page.evaluate(label)
+        assert not shown.page.locator("#checks thead").first.is_visible()
+    with opened(browser, report, viewport={"width": 1280, "height": 900}) as shown:
+        assert shown.page.locator("#checks thead").first.is_visible()
+
+
 def test_charts_fill_the_width_and_follow_it(browser: Any, report: Path) -> None:
     def widths(page: Any) -> list[tuple[float, float]]:
         return page.evaluate(

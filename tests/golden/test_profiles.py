@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from perfkit import scenarios
-from perfkit.check import check
+from perfkit.checks import check
 from perfkit.findings import Finding, Site, to_json_form
 from perfkit.profile import MANIFEST, Profile
 from perfkit.proxy.faults import FAULTS

@@ -221,3 +221,20 @@ def test_a_program_that_never_used_threads_still_ends_by_itself(tmp_path: Path) 
         assert program.stdin is not None
         program.stdin.close()
         assert program.wait(timeout=5) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_full_disk_ends_with_a_sentence_and_what_was_saved_can_be_read_later(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    record = f"{sys.executable} -m perfkit record --pid $0 -d 3 -q -o {disk}/x"
+    idle = "import sys; print('ready', flush=True); sys.stdin.read()"
+    with started(sys.executable, "-c", idle) as (target, _):
+        command = f"mount -t tmpfs -o size=200k none {disk} && {record}; echo $? >&2; cp -r {disk}/x {tmp_path}/saved"
+        shell = ["unshare", "-m", "sh", "-c", command, str(target.pid)]
+        said = subprocess.run(shell, capture_output=True, text=True, check=True).stderr
+        assert target.poll() is None
+    assert "Traceback" not in said
+    assert "No space left on device" in said
+    assert said.splitlines()[-1] in ("2", "3")
+    assert not open_profile(tmp_path / "saved").manifest.complete

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.check import check
+from perfkit.checks import check
 from perfkit.findings import Finding
 from tests.socket_corpus import CASES, RULES, Case, failing, recorded
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from perfkit.attach.target import inspect_any
-from perfkit.check import check
+from perfkit.checks import check
 from perfkit.collectors.sockets import COLLECTOR
 from perfkit.errors import CannotRecord
 from perfkit.record import record_pid

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from perfkit.decode import open_profile
 from perfkit.errors import (
     NotAProfile,
     ProfileError,
@@ -27,6 +28,26 @@ from tests.builders import PID, SECOND_NS, healthy, leaking, make_profile
 
 EVENT = {"at_ns": 1, "duration_ns": 0, "kind": "mark", "name": "x"}
 OLD = Path(__file__).parents[1] / "data" / "old_profile"
+
+
+def test_public_names_are_functions_however_often_and_whatever_is_imported() -> None:
+    code = (
+        "import perfkit, perfkit.cli, perfkit.compare, perfkit.report; import pkgutil\n"
+        "assert all(callable(getattr(perfkit, name)) for name in perfkit.__all__ for _ in range(2))\n"
+        "modules = {module.name for module in pkgutil.iter_modules(perfkit.__path__)}\n"
+        "assert not modules & set(perfkit.__all__), modules & set(perfkit.__all__)\n"
+        "assert set(perfkit.__all__) <= set(dir(perfkit))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_profile_beside_the_folder_of_a_notebook_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_profile(tmp_path / "profiles" / "tuesday")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert open_profile("profiles/tuesday").name == "tuesday"
+    with pytest.raises(NotAProfile):
+        open_profile("profiles/wednesday")
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from perfkit.decode import open_profile
 from perfkit.errors import CannotRecord, NotAProfile, StillRecording, UnknownName
 from perfkit.profile import Profile
 from perfkit.record import record_pid
-from perfkit.recorder import Settings
+from perfkit.recorder import Settings, Silent
 from perfkit.tables import RECORDING_QUALITY
 
 
@@ -237,8 +237,15 @@ def test_interrupting_keeps_what_was_recorded(tmp_path: Path, use: Any, target: 
                 os.kill(os.getpid(), signal.SIGINT)
                 yield
 
+    said: list[str] = []
+
+    class Listening(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
     use(Interrupts("beats"))
-    profile = record_pid(target.pid, Settings(tmp_path / "p", duration_s=30.0))
+    profile = record_pid(target.pid, Settings(tmp_path / "p", duration_s=30.0), Listening())
+    assert "what was recorded is kept" in " ".join(said)
     assert profile.duration_s < 5
     assert quality(profile) == ["beats"]
     assert json.loads((profile.path / "manifest.json").read_text())["rows"] == {"events": 2, "recording_quality": 1}

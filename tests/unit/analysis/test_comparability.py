@@ -68,6 +68,22 @@ def test_another_program_is_refused_by_its_code_not_by_its_name(tmp_path: Path) 
     assert (refusal.what, refusal.bearing) == ("program", Bearing.REFUSED)
 
 
+def test_code_of_the_recording_itself_does_not_make_two_programs_alike(tmp_path: Path) -> None:
+    """memray is put into every target: a small program has hardly any functions beside it."""
+    ours = ("<module>", "/opt/lib/site-packages/memray/__init__.py", 1)
+
+    def elsewhere(row: Row) -> Row:
+        return dict(row) | {"stack": (ours, ("shop", "/srv/shop/main.py", 1))}
+
+    def beside(row: Row) -> Row:
+        return dict(row) | {"stack": (ours, ("app", "/srv/app/main.py", 1))}
+
+    base = make_profile(tmp_path / "base", cpu=map(beside, cpu_rows(20)))
+    head = make_profile(tmp_path / "head", cpu=map(elsewhere, cpu_rows(20)))
+    [refusal] = differences(base, head)
+    assert (refusal.what, refusal.bearing) == ("program", Bearing.REFUSED)
+
+
 def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
     base = make_profile(tmp_path / "base", requests=request_rows(20))
     head = make_profile(tmp_path / "head", cpu=cpu_rows(20))

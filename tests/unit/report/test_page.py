@@ -108,6 +108,20 @@ def test_finding_cannot_become_markup(profile: Profile) -> None:
     assert "<img" not in html
 
 
+def test_passes_beside_the_answer_are_folded_and_still_named(profile: Profile) -> None:
+    passes = [Finding(rule, Verdict.PASS, "none", f"{rule} is well", "") for rule in ("gc_tuning", "ghost_slot")]
+    html = page.build(profile, [failing(), *passes], notebook(), None)
+    assert "<summary>2 other checks passed: gc tuning, ghost slot</summary>" in html
+    checks = html[html.index('id="checks"') : html.index("2 other checks passed")]
+    assert "Memory grows" in checks
+    assert "is well" not in checks
+
+
+def test_cells_carry_the_name_of_their_column_for_narrow_screens(profile: Profile) -> None:
+    html = page.build(profile, [failing()], notebook(), None)
+    assert 'data-label="what it says"' in html
+
+
 def test_findings_are_in_the_file_for_programs(profile: Profile) -> None:
     html = page.build(profile, [failing(title=HOSTILE)], notebook(), None)
     found = re.search(r'<script type="application/json" id="perfkit-findings">(.*?)</script>', html)

@@ -1,5 +1,7 @@
 """The verdict of a report is the worst of its findings, and it is said in full."""
 
+from dataclasses import replace
+
 import pytest
 
 from perfkit import views
@@ -55,6 +57,35 @@ def test_evidence_names_the_line_the_chain_the_rate_and_the_time_left() -> None:
         "allocated in": "login (app/views.py:88)",
         "kept alive by": "module app.sessions > SESSIONS",
     }
+
+
+@pytest.mark.parametrize(
+    ("rule", "evidence", "label"),
+    [
+        pytest.param("checkout_leak", {"limit": 128}, "pool used up in", id="a-pool"),
+        pytest.param(
+            "memory_growth", {"limit": {"of": "memory of the host"}}, "memory of the host reached in", id="host"
+        ),
+        pytest.param("memory_growth", {}, "limit reached in", id="a-limit-of-which-nothing-is-known"),
+    ],
+)
+def test_time_left_says_until_what(rule: str, evidence: dict[str, object], label: str) -> None:
+    table = evidence_table(finding(rule, FAIL, evidence=evidence, seconds_to_limit=(1.0, 2.0, 3.0)))
+    assert table is not None
+    assert table.rows[0][0] == label
+
+
+def test_passes_that_no_data_would_turn_are_one_sentence() -> None:
+    shown = views.open_questions(
+        [finding("a", FAIL), finding("b", PASS), finding("c", PASS), finding("d", PASS, needs=("x",))]
+    )
+    assert [row[1] for row in shown.rows] == ["a", "d"]  # type: ignore[union-attr]
+    assert shown.notes == ("Passed, and the data decide it: b, c.",)  # type: ignore[union-attr]
+
+
+def test_code_in_a_remedy_is_shown_as_code_and_nothing_else_is() -> None:
+    html = views.next_steps([replace(finding("a", FAIL), hint="use `with <x>`")])._repr_mimebundle_()["text/html"]
+    assert "use <code>with &lt;x&gt;</code>" in html
 
 
 def test_next_steps_leave_out_what_passed() -> None:
