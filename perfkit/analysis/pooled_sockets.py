@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from perfkit.analysis.pools import Pool, recorded_pools
 from perfkit.analysis.socket_lifetimes import rows_of
@@ -45,6 +46,28 @@ def lent_at(profile: Profile, pid: int, sockets: Iterable[tuple[int, float]]) ->
         states = [each for each in states if each is not None]
         if states:
             found[cookie] = bool(states[-1])  # ports are used again: the last connection that there was by then
+    return found
+
+
+def closed_by_peer(profile: Profile, pid: int) -> dict[tuple[str, int], int]:
+    """Return from when on pooled connections were seen to be closed by their peers and open here, in nanoseconds.
+
+    By pool and connection: the time of the first reading of its socket in CLOSE_WAIT. It was closed at that time or
+    before, so what is taken after it is dead. Nothing where sockets were not recorded.
+    """
+    since_ns: dict[int, int] = {}
+    ends: dict[int, tuple[str, str]] = {}
+    for row in rows_of(profile, "sockets", pid):
+        if row["state"] == "close_wait" and row["cookie"] not in since_ns:
+            since_ns[row["cookie"]] = row["at_ns"]
+            ends[row["cookie"]] = _key(row["local"], row["peer"])
+    known = _pooled(profile, pid) if since_ns else {}
+    found = {}
+    for cookie, at_ns in since_ns.items():
+        # Ports are used again: it is the last connection that there was by then.
+        mine = [each for each in known.get(ends[cookie], ()) if each.is_lent(at_ns) is not None]
+        if mine:
+            found[mine[-1].pool, mine[-1].connection] = at_ns
     return found
 
 
@@ -127,8 +150,20 @@ def _closed_at_return(pool: Pool) -> int:
     )
 
 
+_GATHERED: WeakKeyDictionary[Profile, dict[int, dict[tuple[str, str], list[Pooled]]]] = WeakKeyDictionary()
+"""Rules ask once per peer, and a service may have hundreds of them; a profile never changes."""
+
+
 def _pooled(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
     """Return the connections of all pools of a process by the two ends of their sockets, the earliest first."""
+    known = _GATHERED.setdefault(profile, {})
+    if pid not in known:
+        known[pid] = _gathered(profile, pid)
+    return known[pid]
+
+
+def _gathered(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
+    """Return the same, put together from the events of the pools."""
     rows: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in profile.table("pool_events").to_pylist():
         if row["pid"] == pid and row["connection"] is not None and row["peer"] is not None:

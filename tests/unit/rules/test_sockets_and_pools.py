@@ -7,6 +7,7 @@ import pytest
 
 from perfkit.findings import Finding, Verdict
 from perfkit.rules.connection_churn import ConnectionChurn
+from perfkit.rules.stale_reuse import RULE as STALE_REUSE
 from perfkit.rules.unread_reply import UnreadReply
 from tests.unit.rules.pool_recording import REPORT, PoolRecording
 from tests.unit.rules.socket_situations import HERE, UPSTREAM, Sockets
@@ -109,3 +110,50 @@ def test_what_the_pool_does_not_explain_stays_open(tmp_path: Path) -> None:
     finding = churn(tmp_path, PoolRecording(seconds=60.0))
     assert finding.verdict is Verdict.UNDECIDED
     assert "Connection: close" in finding.needs[0]
+
+
+def stale(folder: Path, *, closes_s: tuple[float, ...], used_s: float = 2.4, seen: bool = True) -> Finding:
+    """Return what is said of connections that are used once `used_s` after they were made, and end with that use.
+
+    Args:
+        folder: where to write.
+        closes_s: times at which the peer closes one, each made a second and a half before.
+        used_s: when each is used, from its beginning on.
+        seen: whether sockets were recorded, too.
+    """
+    sockets, pool = Sockets(), PoolRecording(seconds=60.0)
+    for number, close_s in enumerate(closes_s, 1):
+        born_s = close_s - 1.5
+        states = ((born_s, "established"), (close_s, "close_wait"))
+        sockets.connection(born_s=born_s, died_s=born_s + used_s + 0.02, states=states, closer="peer")
+        shared = {"connection": number, **ends(number)}
+        pool.event("created", born_s, **shared)
+        pool.event("acquired", born_s + used_s, wait_ns=0, holder=number, stack=REPORT, **shared)
+        pool.event("closed", born_s + used_s + 0.01, held_ns=10_000_000, holder=number, stack=REPORT, **shared)
+    if not seen:
+        sockets = Sockets()
+        busy(sockets)
+    [finding] = STALE_REUSE.check(sockets.record(folder / "p", pool.parts()))
+    return finding
+
+
+def test_a_connection_that_its_peer_had_closed_before_is_stale_even_where_none_was_used_sooner(tmp_path: Path) -> None:
+    finding = stale(tmp_path, closes_s=(5.0, 9.0, 14.0, 20.0))
+    assert finding.verdict is Verdict.FAIL
+    assert finding.site is not None
+    assert finding.site.function == "report"
+    assert finding.evidence["closed_by_peer_before"] == 4
+    assert finding.evidence["closed_after_s_at_most"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"closes_s": (5.0, 5.1, 5.2, 5.3)}, id="a-server-that-restarts"),
+        pytest.param({"closes_s": (5.0, 9.0)}, id="too-few"),
+        pytest.param({"closes_s": (5.0, 9.0, 14.0, 20.0), "used_s": 1.4}, id="closed-while-it-was-used"),
+        pytest.param({"closes_s": (5.0, 9.0, 14.0, 20.0), "seen": False}, id="sockets-that-were-not-recorded"),
+    ],
+)
+def test_others_are_not_stale(how: dict[str, Any], tmp_path: Path) -> None:
+    assert stale(tmp_path, **how).verdict is not Verdict.FAIL
