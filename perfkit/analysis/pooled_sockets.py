@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.pool_churn import closed_at_return, is_fresh, kept, set_so
+from perfkit.analysis.pools import recorded_pools
 from perfkit.analysis.socket_lifetimes import rows_of
 from perfkit.profile import Profile
 
 _LENT, _BACK = ("acquired", "found_in_use"), ("released", "closed", "collected", "found", "created")
-_SOON_NS = 50_000_000
-_FEW = 2
 _NEARLY_ALL = 0.8
 
 
@@ -71,6 +70,15 @@ def closed_by_peer(profile: Profile, pid: int) -> dict[tuple[str, int], int]:
     return found
 
 
+def peers_of(profile: Profile, pid: int) -> dict[str, set[str]]:
+    """Return the peers that the connections of each pool are known to lead to."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for (_local, peer), connections in _pooled(profile, pid).items():
+        for each in connections:
+            found[each.pool].add(peer)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Closing:
     """How the pools of a process come to open connections to one peer anew.
@@ -103,9 +111,9 @@ def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | Non
     names: set[str] = set()
     elsewhere: set[str] = set()
     for (_local, to), connections in _pooled(profile, pid).items():
-        (names if to == _plain(peer) else elsewhere).update(each.pool for each in connections)
+        (names if to == plain(peer) else elsewhere).update(each.pool for each in connections)
     pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
-    fresh = [pool for pool in pools if pool.name not in elsewhere and _is_fresh(pool)]
+    fresh = [pool for pool in pools if pool.name not in elsewhere and is_fresh(pool)]
     if names <= {pool.name for pool in fresh} and sum(len(pool.created_ns) for pool in fresh) < _NEARLY_ALL * opened:
         return None
     pools = [pool for pool in pools if pool.name in names] or fresh
@@ -113,40 +121,14 @@ def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | Non
         return None
     largest = max(pools, key=lambda pool: len(pool.created_ns))
     use = next((each for pool in (fresh or [largest]) for each in reversed(pool.checkouts)), None)
-    kept = largest.settings.get("max_idle")
     return Closing(
         pools=tuple(pool.name for pool in pools),
-        set_so=_set_so(largest),
+        set_so=set_so(largest),
         fresh=len(fresh),
-        surplus=_closed_at_return(largest),
-        kept=int(kept) if isinstance(kept, int) else None,
+        surplus=closed_at_return(largest),
+        kept=kept(largest),
         most_open=max((value for _at, value in largest.gauge("open")), default=0),
         stack_id=use.stack_id if use is not None else None,
-    )
-
-
-def _is_fresh(pool: Pool) -> bool:
-    """Whether a pool lived for a use or two."""
-    return 0 < len(pool.created_ns) <= _FEW and 0 < len(pool.checkouts) <= _FEW
-
-
-def _set_so(pool: Pool) -> str | None:
-    """Return the setting by which a pool closes each connection after use, None: there is none."""
-    if pool.settings.get("force_close"):
-        return "force_close"
-    return "max_idle=0" if pool.settings.get("max_idle") == 0 else None
-
-
-def _closed_at_return(pool: Pool) -> int:
-    """Return how many connections were closed within an instant of coming back."""
-    closed: dict[int, list[int]] = defaultdict(list)
-    for connection, at_ns in pool.closed:
-        if connection is not None:
-            closed[connection].append(at_ns)
-    ended = [each for each in pool.checkouts if each.ended_ns is not None and each.connection is not None]
-    return sum(
-        each.how == "closed" or any(0 <= at - (each.ended_ns or 0) <= _SOON_NS for at in closed[each.connection or -1])
-        for each in ended
     )
 
 
@@ -180,13 +162,13 @@ def _gathered(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]
 
 def _key(local: str, peer: str) -> tuple[str, str]:
     """Return the two ends of a socket, written one way."""
-    return _plain(local), _plain(peer)
+    return plain(local), plain(peer)
 
 
-def _plain(address: str) -> str:
+def plain(address: str) -> str:
     """Return an address without the brackets that some put around IPv6.
 
-    >>> _plain("[::1]:80")
+    >>> plain("[::1]:80")
     '::1:80'
     """
     return address.replace("[", "").replace("]", "")

@@ -8,6 +8,7 @@ import pytest
 from perfkit.findings import Finding, Verdict
 from perfkit.rules.connection_churn import ConnectionChurn
 from perfkit.rules.stale_reuse import RULE as STALE_REUSE
+from perfkit.rules.synchronized_expiry import SynchronizedExpiry
 from perfkit.rules.unread_reply import UnreadReply
 from tests.unit.rules.pool_recording import REPORT, PoolRecording
 from tests.unit.rules.socket_situations import HERE, UPSTREAM, Sockets
@@ -157,3 +158,85 @@ def test_a_connection_that_its_peer_had_closed_before_is_stale_even_where_none_w
 )
 def test_others_are_not_stale(how: dict[str, Any], tmp_path: Path) -> None:
     assert stale(tmp_path, **how).verdict is not Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("settings", "closer", "verdict"),
+    [
+        pytest.param(None, "local", Verdict.FAIL, id="no-pool-was-recorded"),
+        pytest.param({"max_lifetime_s": 20}, "local", Verdict.FAIL, id="a-lifetime"),
+        pytest.param({"max_lifetime_s": None}, "local", Verdict.PASS, id="no-lifetime"),
+        pytest.param({"max_lifetime_s": None}, "peer", Verdict.FAIL, id="a-lifetime-of-the-peer"),
+        pytest.param(
+            {"max_lifetime_s": 20, "lifetime_jitter_ratio": 0.05}, "local", Verdict.PASS, id="lifetimes-drawn-at-random"
+        ),
+    ],
+)
+def test_only_an_age_that_is_set_can_be_reached_together(
+    settings: dict[str, Any] | None, closer: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    sockets, pool = Sockets(), PoolRecording(seconds=60.0, settings=settings or {})
+    for generation in range(3):
+        for _ in range(6):
+            born_s = 1.0 + 19.0 * generation
+            cookie = sockets.connection(born_s=born_s, died_s=born_s + 19.0, closer=closer, exchanges=50)
+            shared = {"connection": cookie, **ends(cookie)}
+            pool.event("created", born_s, **shared)
+            pool.event("acquired", born_s + 0.1, wait_ns=0, holder=cookie, stack=REPORT, **shared)
+            pool.event("released", born_s + 0.2, held_ns=100_000_000, holder=cookie, stack=REPORT, **shared)
+    [finding] = SynchronizedExpiry().check(sockets.record(tmp_path / "p", pool.parts() if settings is not None else {}))
+    assert finding.verdict is verdict, finding.title
+
+
+def of_pool(folder: Path, pool: PoolRecording) -> Finding:
+    """Return what is said of a pool whose sockets were not recorded."""
+    profile = Sockets(seconds=60.0).record(folder / "p", pool.parts())
+    return next(each for each in ConnectionChurn().check(profile) if each.verdict is not Verdict.PASS)
+
+
+def made_per_use(*, closed_after_s: float, in_use: bool = False, **settings: Any) -> PoolRecording:
+    """Return a pool of four connections at a time that makes each anew for every use."""
+    pool = PoolRecording(seconds=60.0, settings=settings)
+    for number in range(200):
+        at_s = 0.3 * number
+        pool.event("created", at_s, connection=number)
+        pool.use(at_s, 0.1, holder=number, connection=number, stack=REPORT, how="closed" if in_use else "released")
+        if not in_use:
+            pool.event("closed", at_s + 0.1 + closed_after_s, connection=number)
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("pool", "verdict", "cause"),
+    [
+        pytest.param(made_per_use(closed_after_s=0.01, max_idle=2), Verdict.FAIL, "surplus", id="keeps-too-few"),
+        pytest.param(made_per_use(closed_after_s=1.0, idle_timeout_s=1.0), Verdict.FAIL, "expired", id="for-too-short"),
+        pytest.param(
+            made_per_use(closed_after_s=0.0, in_use=True), Verdict.UNDECIDED, "closed_in_use", id="answers-not-read"
+        ),
+    ],
+)
+def test_pools_tell_of_connections_that_live_too_short_to_be_seen(
+    pool: PoolRecording, verdict: Verdict, cause: str, tmp_path: Path
+) -> None:
+    finding = of_pool(tmp_path, pool)
+    assert finding.verdict is verdict
+    assert finding.evidence["cause"] == cause
+    assert finding.site is not None
+    assert finding.site.function == "report"
+
+
+def test_connections_of_other_processes_to_the_same_peer_are_not_blamed(tmp_path: Path) -> None:
+    sockets, pool = Sockets(), PoolRecording(seconds=60.0)
+    for number in range(10):  # its own, used again and again
+        cookie = sockets.connection(exchanges=200)
+        pool.event("created", 0.1, connection=cookie, **ends(cookie))
+        pool.event("acquired", 0.2 + number, wait_ns=0, holder=1, connection=cookie, stack=REPORT, **ends(cookie))
+    for number in range(300):
+        born_s = 0.5 + 0.19 * number
+        sockets.connection(born_s=born_s, died_s=born_s + 0.01, exchanges=1 + 4 * (number % 9 == 0))
+    for event in sockets.events[10:]:
+        event |= {"owner": "peer", "seen_by": "destroy"}
+    [finding] = ConnectionChurn().check(sockets.record(tmp_path / "p", pool.parts()))
+    assert finding.verdict is Verdict.UNDECIDED
+    assert "or others of the machine" in finding.title
