@@ -146,13 +146,24 @@ def _pooled(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
 
 def _gathered(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
     """Return the same, put together from the events of the pools."""
+    unknown = {
+        pool.name
+        for process in recorded_pools(profile)
+        if process.pid == pid
+        for pool in process.pools
+        if pool.settings.get("uses_before_unknown")  # a connection that was there before may be lent or idle
+    }
     rows: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in profile.table("pool_events").to_pylist():
         if row["pid"] == pid and row["connection"] is not None and row["peer"] is not None:
             rows[row["pool"], row["connection"]].append(row)
     found: dict[tuple[str, str], list[Pooled]] = defaultdict(list)
     for (pool, connection), events in rows.items():
-        changes = [(each["at_ns"], each["event"] in _LENT) for each in events if each["event"] in (*_LENT, *_BACK)]
+        changes = [
+            (each["at_ns"], each["event"] in _LENT)
+            for each in events
+            if each["event"] in (*_LENT, *_BACK) and not (each["event"] == "found" and pool in unknown)
+        ]
         if changes:
             found[_key(events[0]["local"] or "", events[0]["peer"])].append(Pooled(pool, connection, tuple(changes)))
     for each in found.values():

@@ -53,6 +53,24 @@ def test_an_unread_answer_is_a_defect_where_the_next_user_gets_it(
         assert "checkout_leak" in finding.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "confidence"),
+    [
+        pytest.param({}, 0.95, id="the-pool-has-it"),
+        pytest.param({"uses_before_unknown": True}, 0.8, id="whether-it-was-lent-before-is-not-known"),
+    ],
+)
+def test_a_connection_that_was_there_before_is_idle_only_where_its_pool_says_so(
+    settings: dict[str, Any], confidence: float, tmp_path: Path
+) -> None:
+    sockets, pool = Sockets(), PoolRecording(seconds=60.0, settings=settings)
+    unread(sockets)
+    busy(sockets)
+    pool.event("found", 0.5, connection=1, **ends(1))
+    [finding] = UnreadReply().check(sockets.record(tmp_path / "p", pool.parts()))
+    assert finding.confidence == confidence
+
+
 def churn(folder: Path, pools: PoolRecording | None, *, closer: str = "local", per_pool: bool = False) -> Finding:
     """Return what is said about sixty connections of one exchange each, which one pool had, or one pool each."""
     sockets = Sockets()
