@@ -40,7 +40,18 @@ def judge(case: Case, addresses: dict[str, str], folder: Path) -> Answer:
     where = folder / str(case).replace(":", "-")
     shutil.rmtree(where, ignore_errors=True)
     perfkit = [sys.executable, "-m", "perfkit"]
-    record = [*perfkit, "record", "--duration", f"{SECONDS}s", "--collect", "pools", "-q", "-o", str(where), "--pid"]
+    record = [
+        *perfkit,
+        "record",
+        "--duration",
+        f"{SECONDS}s",
+        "--collect",
+        "pools,sockets",
+        "-q",
+        "-o",
+        str(where),
+        "--pid",
+    ]
     with running(case, addresses[case.server]) as pid:
         done = subprocess.run([*record, str(pid)], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
+from perfkit.analysis.pools import recorded_pools
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
 from perfkit.analysis.survival import LiveHeap, Place, SiteGrowth, growing_sites, live_heap, places
 from perfkit.analysis.trends import Slope, discoveries, mann_kendall, persistence, theil_sen, warm_up_end
@@ -32,6 +33,8 @@ MAX_P = 1e-4
 """Chance of a rise without a trend that a container may have which also gets shorter at times."""
 _SIGMAS = 6.0
 """Standard deviations by which a number must have grown between two moments: there are many classes to choose from."""
+_KEPT_OF_POOL = 0.25
+"""Share of the connections that a pool has opened which may be out for good: Little's law has some noise."""
 MIN_SNAPSHOT_S = 5.0
 """Snapshots closer to each other than this show requests in flight rather than growth."""
 _INSIDE_OF_C = ("reference", "cache")
@@ -128,6 +131,16 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
+class FillingPool:
+    """A connection pool that opened more connections while it was recorded, all of which come back to it."""
+
+    name: str
+    first: int
+    last: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known of the growth of one process. Lists are empty when nothing grows *or* nothing was recorded.
 
@@ -154,6 +167,7 @@ class Evidence:
     """When the two snapshots of the heap were taken."""
     threads_added: "Added | None" = None
     descriptors_added: "Added | None" = None
+    filling_pool: "FillingPool | None" = None
     collector_rests: bool = False
     """Whether the garbage collector is switched off, or did not run by itself while it was recorded."""
 
@@ -217,6 +231,7 @@ def gather(profile: Profile, pid: int) -> Evidence:
         snapshots_s=taken_s,
         threads_added=_threads_added(profile, pid),
         descriptors_added=_descriptors_added(profile, pid),
+        filling_pool=_filling_pool(profile, pid),
         collector_rests=_collector_rests(profile, pid),
     )
 
@@ -252,6 +267,20 @@ def _descriptors_added(profile: Profile, pid: int) -> Added | None:
         return None
     (kind, name), first, last = most
     return Added(f"{kind} {name}".strip(), first, last)
+
+
+def _filling_pool(profile: Profile, pid: int) -> FillingPool | None:
+    """Return the pool that opened most connections within its limit; None: none did, or they do not come back."""
+    found = []
+    for pool in (pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools):
+        opened = pool.gauge("open")
+        if pool.limit is None or not opened or not pool.returned:
+            continue
+        (_, first), (_, last) = opened[0], opened[-1]
+        left = pool.never_returned() or 0.0
+        if first < last <= pool.limit and left <= _KEPT_OF_POOL * (last - first):
+            found.append(FillingPool(pool.name, first, last, pool.limit))
+    return max(found, key=lambda each: each.last - each.first, default=None)
 
 
 def _most_added(rows: pd.DataFrame, keys: list[str], column: str) -> tuple[tuple[Any, ...], int, int] | None:

@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.pool_churn import closed_at_return, is_fresh, kept, set_so
+from perfkit.analysis.pools import recorded_pools
 from perfkit.analysis.socket_lifetimes import rows_of
 from perfkit.profile import Profile
 
 _LENT, _BACK = ("acquired", "found_in_use"), ("released", "closed", "collected", "found", "created")
-_SOON_NS = 50_000_000
-_FEW = 2
 _NEARLY_ALL = 0.8
 
 
@@ -48,6 +48,37 @@ def lent_at(profile: Profile, pid: int, sockets: Iterable[tuple[int, float]]) ->
     return found
 
 
+def closed_by_peer(profile: Profile, pid: int) -> dict[tuple[str, int], int]:
+    """Return from when on pooled connections were seen to be closed by their peers and open here, in nanoseconds.
+
+    By pool and connection: the time of the first reading of its socket in CLOSE_WAIT. It was closed at that time or
+    before, so what is taken after it is dead. Nothing where sockets were not recorded.
+    """
+    since_ns: dict[int, int] = {}
+    ends: dict[int, tuple[str, str]] = {}
+    for row in rows_of(profile, "sockets", pid):
+        if row["state"] == "close_wait" and row["cookie"] not in since_ns:
+            since_ns[row["cookie"]] = row["at_ns"]
+            ends[row["cookie"]] = _key(row["local"], row["peer"])
+    known = _pooled(profile, pid) if since_ns else {}
+    found = {}
+    for cookie, at_ns in since_ns.items():
+        # Ports are used again: it is the last connection that there was by then.
+        mine = [each for each in known.get(ends[cookie], ()) if each.is_lent(at_ns) is not None]
+        if mine:
+            found[mine[-1].pool, mine[-1].connection] = at_ns
+    return found
+
+
+def peers_of(profile: Profile, pid: int) -> dict[str, set[str]]:
+    """Return the peers that the connections of each pool are known to lead to."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for (_local, peer), connections in _pooled(profile, pid).items():
+        for each in connections:
+            found[each.pool].add(peer)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Closing:
     """How the pools of a process come to open connections to one peer anew.
@@ -80,9 +111,9 @@ def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | Non
     names: set[str] = set()
     elsewhere: set[str] = set()
     for (_local, to), connections in _pooled(profile, pid).items():
-        (names if to == _plain(peer) else elsewhere).update(each.pool for each in connections)
+        (names if to == plain(peer) else elsewhere).update(each.pool for each in connections)
     pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
-    fresh = [pool for pool in pools if pool.name not in elsewhere and _is_fresh(pool)]
+    fresh = [pool for pool in pools if pool.name not in elsewhere and is_fresh(pool)]
     if names <= {pool.name for pool in fresh} and sum(len(pool.created_ns) for pool in fresh) < _NEARLY_ALL * opened:
         return None
     pools = [pool for pool in pools if pool.name in names] or fresh
@@ -90,52 +121,49 @@ def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | Non
         return None
     largest = max(pools, key=lambda pool: len(pool.created_ns))
     use = next((each for pool in (fresh or [largest]) for each in reversed(pool.checkouts)), None)
-    kept = largest.settings.get("max_idle")
     return Closing(
         pools=tuple(pool.name for pool in pools),
-        set_so=_set_so(largest),
+        set_so=set_so(largest),
         fresh=len(fresh),
-        surplus=_closed_at_return(largest),
-        kept=int(kept) if isinstance(kept, int) else None,
+        surplus=closed_at_return(largest),
+        kept=kept(largest),
         most_open=max((value for _at, value in largest.gauge("open")), default=0),
         stack_id=use.stack_id if use is not None else None,
     )
 
 
-def _is_fresh(pool: Pool) -> bool:
-    """Whether a pool lived for a use or two."""
-    return 0 < len(pool.created_ns) <= _FEW and 0 < len(pool.checkouts) <= _FEW
-
-
-def _set_so(pool: Pool) -> str | None:
-    """Return the setting by which a pool closes each connection after use, None: there is none."""
-    if pool.settings.get("force_close"):
-        return "force_close"
-    return "max_idle=0" if pool.settings.get("max_idle") == 0 else None
-
-
-def _closed_at_return(pool: Pool) -> int:
-    """Return how many connections were closed within an instant of coming back."""
-    closed: dict[int, list[int]] = defaultdict(list)
-    for connection, at_ns in pool.closed:
-        if connection is not None:
-            closed[connection].append(at_ns)
-    ended = [each for each in pool.checkouts if each.ended_ns is not None and each.connection is not None]
-    return sum(
-        each.how == "closed" or any(0 <= at - (each.ended_ns or 0) <= _SOON_NS for at in closed[each.connection or -1])
-        for each in ended
-    )
+_GATHERED: WeakKeyDictionary[Profile, dict[int, dict[tuple[str, str], list[Pooled]]]] = WeakKeyDictionary()
+"""Rules ask once per peer, and a service may have hundreds of them; a profile never changes."""
 
 
 def _pooled(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
     """Return the connections of all pools of a process by the two ends of their sockets, the earliest first."""
+    known = _GATHERED.setdefault(profile, {})
+    if pid not in known:
+        known[pid] = _gathered(profile, pid)
+    return known[pid]
+
+
+def _gathered(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
+    """Return the same, put together from the events of the pools."""
+    unknown = {
+        pool.name
+        for process in recorded_pools(profile)
+        if process.pid == pid
+        for pool in process.pools
+        if pool.settings.get("uses_before_unknown")  # a connection that was there before may be lent or idle
+    }
     rows: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in profile.table("pool_events").to_pylist():
         if row["pid"] == pid and row["connection"] is not None and row["peer"] is not None:
             rows[row["pool"], row["connection"]].append(row)
     found: dict[tuple[str, str], list[Pooled]] = defaultdict(list)
     for (pool, connection), events in rows.items():
-        changes = [(each["at_ns"], each["event"] in _LENT) for each in events if each["event"] in (*_LENT, *_BACK)]
+        changes = [
+            (each["at_ns"], each["event"] in _LENT)
+            for each in events
+            if each["event"] in (*_LENT, *_BACK) and not (each["event"] == "found" and pool in unknown)
+        ]
         if changes:
             found[_key(events[0]["local"] or "", events[0]["peer"])].append(Pooled(pool, connection, tuple(changes)))
     for each in found.values():
@@ -145,13 +173,13 @@ def _pooled(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]:
 
 def _key(local: str, peer: str) -> tuple[str, str]:
     """Return the two ends of a socket, written one way."""
-    return _plain(local), _plain(peer)
+    return plain(local), plain(peer)
 
 
-def _plain(address: str) -> str:
+def plain(address: str) -> str:
     """Return an address without the brackets that some put around IPv6.
 
-    >>> _plain("[::1]:80")
+    >>> plain("[::1]:80")
     '::1:80'
     """
     return address.replace("[", "").replace("]", "")

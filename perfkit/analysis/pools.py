@@ -130,6 +130,13 @@ class Pool:
         limits = [value for _at, value in self.gauge("max")]
         return limits[-1] if limits else None
 
+    @property
+    def full_at(self) -> int | None:
+        """Least number of connections in use at which somebody may have to wait: a host may have a limit of its own."""
+        per_host = self.settings.get("max_per_host")
+        limits = [each for each in (self.limit, per_host) if isinstance(each, int) and each > 0]
+        return min(limits, default=None)
+
     def hold_quantile_s(self, quantile: float) -> float | None:
         """Return a quantile of the time that returned connections were out, in seconds; None: none was returned."""
         held = [each.held_ns(self.until_ns) / 1e9 for each in self.returned]

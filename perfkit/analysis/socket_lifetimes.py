@@ -26,7 +26,9 @@ class Connection:
 
     `born_s` None: it is older than the recording. `died_s` None: it outlived it. `exchanges` and
     the bytes are those within the recording. `idle_s` is the time from its last data to its death. A birth
-    that no event told lies within `born_within_s` around `born_s`.
+    that no event told lies within `born_within_s` around `born_s`. `owner` "peer": it was in no descriptor table
+    that was looked at, only its peer says that it may be of this process. `met_alive`: a reading has met it, not only
+    its death.
     """
 
     cookie: int
@@ -43,6 +45,7 @@ class Connection:
     turns: int | None = None
     owner: str = "descriptor"
     born_within_s: float = 0.0
+    met_alive: bool = True
 
     @property
     def age_s(self) -> float | None:
@@ -113,6 +116,7 @@ def connections(profile: Profile, pid: int) -> list[Connection]:
                 *_use(before, after),
                 start["owner"],
                 (start["at_ns"] - start["earliest_ns"]) / 1e9,
+                start["seen_by"] == "dump",
             )
         )
     return found
@@ -124,7 +128,9 @@ class Churn:
 
     `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
     share of tenths of the recording in which at least one was opened. `single` are the turns of the
-    least used twentieth, `reused` counts those with two turns more than that.
+    least used twentieth, `reused` counts those with two turns more than that. `by_peer` of `born` are this process's by
+    their peer only. Of all that a reading met while they were open, `claimed` were in its descriptor table, and
+    `unclaimed` not: closed within that moment, or another process's.
     """
 
     peer: str
@@ -139,6 +145,9 @@ class Churn:
     median_age_s: float | None
     median_bytes: float | None
     local_closes_per_s: float
+    by_peer: int = 0
+    claimed: int = 0
+    unclaimed: int = 0
 
     @property
     def per_exchange_ratio(self) -> float:
@@ -177,6 +186,9 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
                 median(ages) if ages else None,
                 median(sizes) if sizes else None,
                 sum(1 for c in ended if c.closer == "local") / max(later_s, 1e-9),
+                sum(1 for c in born if c.owner == "peer"),
+                sum(1 for c in all_of_it if c.met_alive and c.owner != "peer"),
+                sum(1 for c in all_of_it if c.met_alive and c.owner == "peer"),
             )
         )
     return sorted(answers, key=lambda each: (-each.born, each.peer))
@@ -190,6 +202,7 @@ class Cohort:
     mean, None: fewer than three are known. A birth that readings did not date is put to the death of the cohort before,
     if it can have been then. `together_ratio` is the share of the connections that were
     opened at the time of the cohort's that died with it. `replaced` counts connections opened right after.
+    `closed_by_us` are those that this side closed, as far as it was seen.
     """
 
     peer: str
@@ -200,6 +213,7 @@ class Cohort:
     idle_ratio: float | None
     together_ratio: float
     replaced: int
+    closed_by_us: int = 0
 
 
 def cohorts(
@@ -242,6 +256,7 @@ def cohorts(
                     median(idle) if idle else None,
                     len(ages) / max(together, 1),
                     sum(1 for c in all_of_it if _may_be_born(c, first_s - 0.1, last_s + after_s)),
+                    sum(1 for c in group if c.closer == "local"),
                 )
             )
             before_s = last_s

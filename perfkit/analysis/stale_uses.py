@@ -1,7 +1,7 @@
 """The only place that tells how long connections were idle before each use, and which uses found them dead."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +12,8 @@ from perfkit.analysis.pools import Checkout, Pool
 
 _SOON_NS = 600_000_000
 """Some pools tell of a connection that is closed only at the next reading of their gauges, every 0.5 s."""
+_APART_NS = 2_000_000_000
+"""A server that restarts closes all its connections at once, and sockets are read once in a while."""
 _LIFE_SHARE = 0.9
 _LOWEST = 0.1
 
@@ -105,4 +107,53 @@ def staleness(found: Sequence[Reuse]) -> Staleness | None:
         p=float(stats.fisher_exact(np.array(table), alternative="greater").pvalue),
         dead=dead,
         moments=1 + sum(b.acquired_ns - a.acquired_ns > limit_s * 1e9 for a, b in pairwise(dead)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Uses of connections that their peer had closed before they were taken, as their sockets say.
+
+    `moments` counts times of the closes that are apart: those of a server that restarts are one. `idle_s` is the
+    shortest time that one was idle before its use, `closed_after_s` the shortest after which a peer had closed it, at
+    most; None: unknown.
+    """
+
+    uses: tuple[Checkout, ...]
+    moments: int
+    idle_s: float | None
+    closed_after_s: float | None
+
+
+def dead_on_arrival(pool: Pool, found: Sequence[Reuse], closed_ns: Mapping[int, int]) -> Dead:
+    """Return the uses of connections that had been closed before by the peer, and that died in that use.
+
+    Args:
+        pool: the pool.
+        found: its uses with the idle time before each.
+        closed_ns: since when a connection is known to be closed by its peer.
+    """
+    idle_s = {id(each.use): each.idle_s for each in found}
+    died = {id(each.use) for each in found if each.died}
+    closed = {(connection, at_ns) for connection, at_ns in pool.closed}
+    uses = []
+    for use in pool.checkouts:
+        at_ns = closed_ns.get(-1 if use.connection is None else use.connection)
+        if at_ns is None or use.acquired_ns <= at_ns or use.ended_ns is None:
+            continue
+        ends = range(use.acquired_ns, use.ended_ns + _SOON_NS)
+        if id(use) in died or use.how == "closed" or any(c == use.connection and at in ends for c, at in closed):
+            uses.append(use)
+    times = sorted({closed_ns[use.connection] for use in uses if use.connection is not None})
+    idle = [idle_s[id(use)] for use in uses if id(use) in idle_s]
+    after = [
+        idle_s[id(use)] - (use.acquired_ns - closed_ns[use.connection]) / 1e9
+        for use in uses
+        if id(use) in idle_s and use.connection is not None
+    ]
+    return Dead(
+        tuple(uses),
+        bool(times) + sum(at - before > _APART_NS for before, at in pairwise(times)),
+        min(idle, default=None),
+        min(after, default=None),
     )

@@ -62,6 +62,11 @@ _WALL = 0x40000000
 _NICE = 10
 """A tenth of what the target gets where they compete; at 19 a busy machine would let it wait for minutes."""
 
+_CRASHES = (4, 6, 7, 8, 11)
+"""SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV: what ends a process that touches what is not there."""
+_SUSPENDS = 0x20 | 0x80 | 0x200
+"""CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR."""
+
 _CALLS = {
     # clone, write, close, dup3, close_range, prctl, setpriority, prlimit64, exit_group, openat, nanosleep
     "x86_64": (56, 1, 3, 292, 436, 157, 141, 302, 231, 257, 35),
@@ -127,6 +132,8 @@ class Recorder:
     ) -> Iterator[float]:
         """Take one snapshot; what came of it is in `_rows`."""
         row: dict[str, Any] = {"rung": rung, "file": os.path.basename(file), "monotonic_ns": time.monotonic_ns()}  # noqa: PTH119
+        if _has_stale_frames():
+            _stale.add(True)
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -173,6 +180,9 @@ class Recorder:
                 row["mode"] = "copy"
                 return
             row["no_copy"] = copy.why
+            if copy.signal in _CRASHES:
+                # The same walk would do the same to the target.
+                raise RuntimeError(f"the copy of the process crashed ({copy.why})")
             was_hung_at_birth = copy.why == _HUNG and not os.fstat(descriptor).st_size
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -228,7 +238,7 @@ class Copy:
         (self._clone, self._write, self._close, self._dup3, self._close_range, self._prctl, self._setpriority,
          self._prlimit, self._exit, self._openat, self._nanosleep) = _CALLS[os.uname().machine]  # fmt: skip
         self._syscall = _syscall()
-        self.pid = self.made_ns = 0
+        self.pid = self.made_ns = self.signal = 0
         self.why: str | None = None
         self.stopped_ns = 0
         self._share, self._rested_ns = share, time.monotonic_ns()
@@ -336,7 +346,7 @@ class Copy:
                 return True
             if not pid:
                 return False
-            self.pid = 0
+            self.pid, self.signal = 0, status & 0x7F
             if status and self.why is None:
                 self.why = f"it ended with status {status}"
         return True
@@ -387,6 +397,24 @@ def _tracer() -> str | None:
 
 _threads: dict[int, Any] = {}
 """The target's threads, as they were when the copy was made."""
+
+
+_stale: set[bool] = set()
+"""Not empty: frames of generators may lie, see below. A set, so that the copy and the walk need no `global`."""
+
+
+def _has_stale_frames() -> bool:
+    """Whether frame objects of generators may refer to memory that is gone.
+
+    A generator is made out of the frame of its function's call. In 3.13, memray asks for that frame's object while the
+    generator's memory is allocated; the object moves into the generator, but goes on referring to the frame of the
+    call. Its variables are those of whoever has that memory now, and reading them crashed targets. memray's library
+    stays mapped when it has done.
+    """
+    if sys.hexversion < 0x030D0000:
+        return False
+    with open("/proc/self/maps", "rb") as file:  # noqa: PTH123 - pathlib may take the target 5 ms
+        return b"_memray" in file.read()
 
 
 def _write_to(descriptor: int, data: Any) -> None:
@@ -536,7 +564,7 @@ class Walk:
         self._labelled_kinds: dict[type, Callable[[Any], dict[int, Any]]] = {
             _FUNCTION: self._of_function,
             type(_walk.__code__): self._of_code,
-            type(sys._getframe()): self._locals_of,
+            type(sys._getframe()): self._of_frame,
             **{kind: self._of_suspended(frame) for kind, frame in _SUSPENDED.items()},
         }
         if task := getattr(sys.modules.get("_asyncio"), "Task", None):
@@ -880,8 +908,13 @@ class Walk:
 
     def _of_suspended(self, attribute: str) -> Callable[[Any], dict[int, int]]:
         """Return a function that labels the local variables of a generator or coroutine."""
+        code = attribute.replace("_frame", "_code")
 
         def names(each: Any) -> dict[int, int]:
+            if _stale:  # what is read from the generator itself is right
+                if getattr(each, code).co_filename == "<perfkit probe>":
+                    self._own.append(id(each))
+                return {}
             frame = getattr(each, attribute)
             if frame is None:
                 return {}
@@ -892,8 +925,14 @@ class Walk:
 
         return names
 
+    def _of_frame(self, frame: Any) -> dict[int, int]:
+        """Return labels of the local variables of a frame that something refers to."""
+        return {} if _stale else self._locals_of(frame)
+
     def _locals_of(self, frame: Any) -> dict[int, int]:
         """Return labels of the local variables of a frame."""
+        if _stale and frame.f_code.co_flags & _SUSPENDS:
+            return {}
         values = frame.f_locals
         found = dict(zip(map(id, values.values()), map(self._variables.__getitem__, values)))  # noqa: B905
         if frame.f_code.co_flags & 1:
@@ -989,6 +1028,8 @@ class Walk:
         """Return what the local variables of a running frame hold; its namespace at module level."""
         if not frame.f_code.co_flags & 1:
             return [frame.f_globals]
+        if _stale and frame.f_code.co_flags & _SUSPENDS:
+            return []
         values = frame.f_locals
         found = list(values.values())
         self._let_go(values)

@@ -348,7 +348,7 @@ class Recorder:
         """Return what people call a pool."""
         pool = entry.ref()
         try:
-            return str(entry.adapter.title(pool)) if pool is not None else ""
+            return str(entry.adapter.title(pool)) if pool is not None else str(entry.title)
         except Exception as error:  # noqa: BLE001 - as for its state
             self._book.account(error)
             return ""

@@ -1,11 +1,13 @@
 """The rule `connection_churn`: are connections opened anew that could have been used again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
-from perfkit.analysis.pooled_sockets import closing
-from perfkit.analysis.pools import site_of
+from perfkit.analysis.pool_churn import Cause, PoolChurn, pool_churn
+from perfkit.analysis.pooled_sockets import closing, peers_of, plain
+from perfkit.analysis.pools import recorded_pools, site_of
 from perfkit.analysis.socket_lifetimes import (
     TIME_WAIT_S,
     Churn,
@@ -16,6 +18,7 @@ from perfkit.analysis.socket_lifetimes import (
     socket_window,
 )
 from perfkit.findings import Finding, Site, Verdict
+from perfkit.pool_findings import short
 from perfkit.profile import Profile
 from perfkit.rules import undecided
 from perfkit.units import percent_text, seconds_text, three_digits
@@ -33,8 +36,10 @@ class ConnectionChurn:
     Evidence: connections opened per exchange of data, all through the recording; that some connections to the
     same peer carried many exchanges while others were closed after the first; who closed; and how many ports the
     closed ones hold.
-    Where pools were recorded, too, they say what is not seen from outside: that a setting wants it so, that each
-    request makes a pool of its own, that a pool keeps fewer than it has, or would have kept what the peer closes.
+    Where pools were recorded, too, they say what is not seen from outside: how many they made per use, that a setting
+    wants it so, that each request makes a pool of its own, that a pool keeps fewer than it has, or not for long enough,
+    or would have kept what the peer closes. They count where several processes of the machine talk to the same peer:
+    a connection that ends before its descriptor is seen may be anybody's.
     Limits: requests are not seen from outside: exchanges are counted by segments with data, so that large bodies
     hide churn and never make it. When every connection carries just one exchange it cannot be told whether that is
     meant (a pool that is switched off, `Connection: close`) or an accident: that is undecided, unless ports run
@@ -56,22 +61,133 @@ class ConnectionChurn:
     with a conversation, such as those of databases, and are ended on purpose."""
     min_reused_ratio: float = 0.005
     """The same as a share of all, so that a few odd ones among thousands prove nothing."""
+    max_age_s: float = 10.0
+    """Connections that are older when they end were sessions of their own: what opening them costs is nothing to it."""
+    min_expired_per_s: float = 1.0
+    """Connections a second that a pool may make anew because they were idle for too long: few cost nothing."""
+    max_peers_ratio: float = 0.5
+    """Peers per connection made: a crawler goes to each once, and a connection to another host is of no use to it."""
+    max_inferred: float = 0.5
+    """Share of the connections to a peer that may be this process's by their peer only."""
+    min_unclaimed: int = 5
+    """Open connections that were not in its descriptor table; one or two were closed in that moment."""
     min_fresh_share: float = 0.8
     """Share of the connections to a peer that had a pool of their own, for one or two uses."""
     port_ratio: float = 0.5
     """Share of the port range that closed connections to one peer may hold: from here a burst ends in EADDRNOTAVAIL."""
 
     def check(self, profile: Profile) -> list[Finding]:
-        """Return one finding per process, or one per peer with churn; none when its sockets were not recorded."""
+        """Return one finding per process, or one per peer or pool with churn; none when neither was recorded."""
         found: list[Finding] = []
         for pid in profile.pids:
+            told = self._of_pools(profile, pid)
             window = socket_window(profile, pid)
             if window is None:
+                found += [finding for _peers, finding in told]
                 continue
             rows = churn(connections(profile, pid), window)
-            judged = self.judge(pid, rows, port_range(profile, pid), coverage(profile, pid))
-            found += [self._by_pool(profile, each) if each.verdict is Verdict.UNDECIDED else each for each in judged]
+            unclear = {row.peer: why for row in rows if (why := self._whose(profile, pid, row)) is not None}
+            judged = [
+                self._by_pool(profile, each)
+                if each.verdict is Verdict.UNDECIDED and "whose" not in each.evidence
+                else each
+                for each in self.judge(pid, rows, port_range(profile, pid), coverage(profile, pid), unclear)
+            ]
+            found += _together(told, judged)
         return found
+
+    def _of_pools(self, profile: Profile, pid: int) -> list[tuple[set[str], Finding]]:
+        """Return what the pools of a process say themselves, with the peers that it is about; empty: not known."""
+        pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+        peers = peers_of(profile, pid)
+        found = []
+        for each in pool_churn(pools):
+            if (
+                each.created < self.min_born
+                or each.busy_ratio < self.min_busy_ratio
+                or each.per_use_ratio <= self.max_ratio
+                or (each.median_age_s or 0.0) > self.max_age_s
+            ):
+                continue
+            its_peers = set[str]().union(*(peers.get(name, ()) for name in each.pools))
+            if len(its_peers) > self.max_peers_ratio * each.created:
+                continue
+            finding = self._of_pool(profile, pid, each)
+            if finding is not None:
+                found.append((its_peers, finding))
+        return found
+
+    def _of_pool(self, profile: Profile, pid: int, each: PoolChurn) -> Finding | None:
+        """Return the finding about a pool that makes connections anew, None: it does not say why."""
+        place = site_of(profile, each.stack_id)
+        site = Site(place.function, place.file, place.line) if place else None
+        where = short(site) if site else "The program"
+        name = each.pools[0]
+        verdict, hint, needs = Verdict.FAIL, "", tuple[str, ...]()
+        rate = f"{three_digits(each.created_per_s)} connections per second"
+        if each.cause is Cause.FRESH_POOLS:
+            title = (
+                f"{where} makes a new pool for nearly each use: {each.number} like {name} had a connection or two, for "
+                "one or two uses"
+            )
+            hint = "Make one client (session, engine) when the program starts, and use it for all requests."
+        elif each.cause is Cause.SURPLUS:
+            title = (
+                f"{name} keeps {each.kept} idle connections and has up to {each.most_open}: "
+                f"{each.number} were closed as soon as they came back"
+            )
+            hint = f"Let it keep as many as are used at a time: about {each.most_open}."
+        elif each.cause is Cause.EXPIRED and each.created_per_s >= self.min_expired_per_s:
+            title = (
+                f"{name} makes {rate} because it closes idle ones before they are wanted again: {each.number} were "
+                "closed when their time was over"
+            )
+            hint = "Let it keep idle connections for longer, as long as the peer allows."
+        elif each.cause is Cause.CLOSED_IN_USE:
+            title = f"{each.number} connections of {name} ended with their use by {where}: {rate} are made anew"
+            hint = (
+                "Read each answer to its end, or the connection cannot be used again; if they are read, the peer wants "
+                "it so (`Connection: close`)."
+            )
+            verdict, needs = Verdict.UNDECIDED, ("whether the answers are read to their end, and what the peer wants",)
+        else:
+            return None
+        return Finding(
+            _NAME,
+            verdict,
+            _NAME if verdict is Verdict.FAIL else "undetermined",
+            title,
+            hint,
+            measured=each.per_use_ratio,
+            limit=self.max_ratio,
+            unit="ratio",
+            confidence=0.9 if verdict is Verdict.FAIL else 0.5,
+            site=site,
+            pid=pid,
+            evidence={
+                "direction": "upstream",
+                "pools": list(each.pools[:5]),
+                "cause": str(each.cause),
+                "made": each.created,
+                "made_per_s": round(each.created_per_s, 3),
+                "uses": each.uses,
+                "median_age_s": each.median_age_s,
+            },
+            needs=needs,
+        )
+
+    def _whose(self, profile: Profile, pid: int, row: Churn) -> str | None:
+        """Return why the connections to a peer may be another process's, None: they are this one's."""
+        if row.by_peer <= self.max_inferred * row.born:
+            return None
+        names = {name for name, peers in peers_of(profile, pid).items() if plain(row.peer) in peers}
+        pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+        made = sum(len(pool.created_ns) for pool in pools if pool.name in names)
+        if names and made < self.max_inferred * row.born:
+            return f"its pools have made {made}"
+        if row.unclaimed >= max(self.min_unclaimed, row.claimed):
+            return f"of {row.claimed + row.unclaimed} that were met while they were open it had {row.claimed}"
+        return None
 
     def _by_pool(self, profile: Profile, finding: Finding) -> Finding:
         """Return an undecided finding decided by what the pools say of the connections to its peer, if they do."""
@@ -114,7 +230,12 @@ class ConnectionChurn:
         return replace(finding, evidence=evidence, needs=("what the peer answers: `Connection: close` looks the same",))
 
     def judge(
-        self, pid: int, rows: Sequence[Churn], ports: int = 28_232, seen: tuple[int, int] | None = None
+        self,
+        pid: int,
+        rows: Sequence[Churn],
+        ports: int = 28_232,
+        seen: tuple[int, int] | None = None,
+        unclear: Mapping[str, str] = MappingProxyType({}),
     ) -> list[Finding]:
         """Return the findings for one process.
 
@@ -123,6 +244,7 @@ class ConnectionChurn:
             rows: churn per peer.
             ports: size of the port range.
             seen: connections that the kernel counted and that were seen.
+            unclear: peers to which others may have opened them, and why.
         """
         shared: dict[str, Any] = {"pid": pid, "limit": self.max_ratio, "unit": "ratio"}
         failing, doubtful = [], []
@@ -130,10 +252,14 @@ class ConnectionChurn:
             resting_ratio = row.local_closes_per_s * TIME_WAIT_S / ports
             going_on = row.born >= self.min_born and row.busy_ratio >= self.min_busy_ratio
             evidence = _evidence(row, resting_ratio, seen)
-            if resting_ratio > self.port_ratio and going_on:
-                failing.append(self._short_of_ports(row, resting_ratio, evidence, pid))
-            elif not going_on or row.per_exchange_ratio <= self.max_ratio or not row.exchanges:
+            is_churn = going_on and row.per_exchange_ratio > self.max_ratio and bool(row.exchanges)
+            is_short = going_on and resting_ratio > self.port_ratio
+            if not is_churn and not is_short:
                 continue
+            if row.peer in unclear:
+                doubtful.append(_of_several(row, unclear[row.peer], evidence, shared))
+            elif is_short:
+                failing.append(self._short_of_ports(row, resting_ratio, evidence, pid))
             elif self._are_kept_by_the_peer(row) and _we_close(row):
                 failing.append(
                     Finding(
@@ -153,7 +279,7 @@ class ConnectionChurn:
                         **shared,
                     )
                 )
-            else:
+            elif row.median_age_s is None or row.median_age_s <= self.max_age_s:
                 doubtful.append(self._single(row, evidence, shared))
         if failing or doubtful:
             return [*failing, *doubtful]
@@ -208,6 +334,45 @@ class ConnectionChurn:
             title = f"The peer {row.peer} closes connections: {three_digits(row.born_per_s)} per second are opened anew"
             hint = "Look at the keep-alive settings of the peer."
         return undecided(_NAME, title, _POOLS, hint=hint, measured=row.per_exchange_ratio, evidence=evidence, **shared)
+
+
+def _of_several(row: Churn, why: str, evidence: dict[str, Any], shared: dict[str, Any]) -> Finding:
+    """Return that it cannot be told which process opened the connections to a peer."""
+    return undecided(
+        _NAME,
+        f"{row.born} connections were opened to {row.peer} by this process or others of the machine: {why}",
+        "the other processes that talk to the same peer, too (`--children` for workers)",
+        measured=row.per_exchange_ratio,
+        evidence=evidence | {"whose": why},
+        **shared,
+    )
+
+
+def _together(told: Sequence[tuple[set[str], Finding]], judged: Sequence[Finding]) -> list[Finding]:
+    """Return what pools and sockets say, of each peer by whoever knows more: the pools, if they know why."""
+    kept = [
+        finding
+        for peers, finding in told
+        if finding.verdict is Verdict.FAIL
+        or not any(each.verdict is Verdict.FAIL and _is_about(each, peers, finding) for each in judged)
+    ]
+    others = [
+        each
+        for each in judged
+        if not any(finding in kept and _is_about(each, peers, finding) for peers, finding in told)
+    ]
+    return [*kept, *(each for each in others if not kept or each.verdict is not Verdict.PASS)]
+
+
+def _is_about(of_sockets: Finding, peers: set[str], of_pools: Finding) -> bool:
+    """Whether what sockets say is about the connections that pools speak of."""
+    peer = of_sockets.evidence.get("peer")
+    if peer is None:
+        return False
+    if peers:
+        return plain(str(peer)) in peers
+    # Pools that are gone before anybody looks where they lead are known by the number of their connections.
+    return int(of_pools.evidence["made"]) >= 0.5 * int(of_sockets.evidence["opened"])
 
 
 def _we_close(row: Churn) -> bool:

@@ -103,10 +103,11 @@ class HoldInefficiency:
         mean = sum(value for _at, value in in_use) / len(in_use)
         if (pool.never_returned() or 0.0) > 0.5 * mean:
             return False  # what makes it short are connections that do not come back
-        if pool.limit is None:
+        if pool.full_at is None:
             return False
-        full = [row for row in pool.states if row["waiting"] and (row["in_use"] or 0) >= pool.limit]
-        return len(full) >= self.waits_ratio * len(pool.states) or mean >= self.pressure_ratio * pool.limit
+        full = [row for row in pool.states if row["waiting"] and (row["in_use"] or 0) >= pool.full_at]
+        at_limit = pool.limit is not None and mean >= self.pressure_ratio * pool.limit
+        return at_limit or len(full) >= self.waits_ratio * len(pool.states)
 
     def _looks(self, pool: Pool) -> list[dict[str, Any]]:
         """Return the looks at uses that came back."""

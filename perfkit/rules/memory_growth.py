@@ -25,6 +25,10 @@ _ENDS = re.compile(
 """Names of functions that empty what they belong to at its end: that they exist does not limit anything."""
 _HOW = {"bounds": "keeps it below a length", "expires": "removes what is too old", "evicts": "empties it"}
 _URGENCY = {Verdict.FAIL: 0, Verdict.UNDECIDED: 1, Verdict.PASS: 2}
+_OF_POOL = 0.6
+"""Share of the descriptors that are more which a pool's connections make up, from which on they are what grows."""
+_PER_CONNECTION = 1.25
+"""Items per connection opened that are what a pool keeps of it: one, and those that are being made."""
 _REST_RATIO = 2.0
 """Growth of the process is not explained by its holders when it is more than this times theirs."""
 _SURVIVES = 0.5
@@ -91,7 +95,7 @@ class MemoryGrowth:
         if lacking := self._lacking(evidence):
             finding = _undecided(evidence.pid, "Not recorded long enough to judge the memory", tuple(lacking))
         else:
-            finding = self._counted(evidence) or self._of_holders(evidence)
+            finding = _beside_pool(evidence, self._counted(evidence) or self._of_holders(evidence))
         gate = self.gate_bytes_per_s(evidence)
         found = numbers(evidence) | {"rate_window_s": _rate_window_s(evidence, finding)}
         return replace(finding, limit=finding.limit or gate, evidence=found | dict(finding.evidence))
@@ -138,6 +142,9 @@ class MemoryGrowth:
                 continue
             if held is not None and held.items_per_s.estimate > 3 * growth.slope.estimate:
                 continue  # a few descriptors beside a much faster pile: not the cause
+            pool = evidence.filling_pool if class_ == "fd_leak" else None
+            if pool is not None and pool.last - pool.first >= _OF_POOL * (growth.last - growth.first):
+                continue  # a pool that warms up; connections that are not given back are for `checkout_leak`
             mostly = f", mostly {added.what}" if added else ""
             beside = (
                 f"{holder_name(held.owner, held.type)} grows with them." if held else "no container grows with them."
@@ -661,6 +668,23 @@ def _confidence(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteG
         return round(1 - doubt, 2)
     agrees = anon.slope.high >= 0.5 * rate.estimate
     return round(1 - doubt * 0.5, 2) if agrees else round(min(1 - doubt, 0.74), 2)
+
+
+def _beside_pool(evidence: Evidence, finding: Finding) -> Finding:
+    """Return a leak undecided that is no more than the connections which a pool has opened within its limit."""
+    pool = evidence.filling_pool
+    held = next((each for each in evidence.containers if (*each.owner, each.type) == finding.retainer), None)
+    if pool is None or held is None or finding.verdict is not Verdict.FAIL or finding.class_ != "python_leak":
+        return finding
+    if held.last - held.first > _PER_CONNECTION * (pool.last - pool.first):
+        return finding
+    return replace(
+        finding, verdict=Verdict.UNDECIDED, class_="filling", confidence=0.5,
+        title=f"{finding.title}; no more than the connections that {pool.name} has opened, now {pool.last} of "
+        f"{pool.limit}",
+        hint="A pool that warms up has as many as are used at a time before long; see whether it goes on.",
+        needs=("a recording after the warm-up",),
+    )  # fmt: skip
 
 
 def _finding(

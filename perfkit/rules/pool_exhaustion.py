@@ -1,5 +1,6 @@
 """The rule `pool_exhaustion`: does anybody wait in vain for a connection, and who has them all?"""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from perfkit.analysis.pools import Pool, by_site
@@ -7,6 +8,7 @@ from perfkit.analysis.queueing import enough_servers
 from perfkit.findings import Finding, Verdict
 from perfkit.pool_findings import judged, pool_finding
 from perfkit.profile import Profile
+from perfkit.units import seconds_text
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class PoolExhaustion:
     Evidence: acquisitions that ended with the pool's timeout, or wait at the end for `stuck_s` and longer
     (`pool_events`), in a pool that is at its limit (`pool_states`); the line whose uses take most of the
     connections' time. How many would be enough is computed from the arrival rate and the holding time (Erlang C).
+    Where nobody gives up, but requests wait longer for a connection than they then have it, all the time, it is
+    undecided: a small limit may be there to spare the server.
     Limits: fewer than `min_waits` are not judged. Arrivals that come in bursts need more than the formula says.
     Connections that leak use up a pool too: `checkout_leak` names their line.
     Source: Erlang C, see perfkit.analysis.queueing; https://github.com/brettwooldridge/HikariCP/wiki/About-Pool-Sizing
@@ -31,6 +35,10 @@ class PoolExhaustion:
     """Share of the connections' time from which on a line is named; with less, they were taken before the recording."""
     kept_ratio: float = 0.3
     """Share of the connections that never come back (Little's law) from which on the size is not what is wrong."""
+    queue_ratio: float = 0.5
+    """Share of the readings at which the pool is full and somebody waits, from which on it always is."""
+    min_uses: int = 20
+    """Fewer uses do not tell how long one waits as a rule."""
     target_wait_s: float = 0.05
     """What 99 of 100 requests should wait at most with the size that is advised."""
 
@@ -48,8 +56,8 @@ class PoolExhaustion:
         stuck = [wait for wait in pool.waits if wait.event == "waiting" and wait.wait_ns >= self.stuck_s * 1e9]
         failed = [*in_vain, *stuck]
         if len(failed) < self.min_waits:
-            return []
-        in_use, limit = pool.gauge("in_use"), pool.limit
+            return self._queue(pool, profile)
+        in_use, limit = pool.gauge("in_use"), pool.full_at
         if limit is not None and in_use and max(value for _at, value in in_use) < limit:
             return []  # it could have opened more: they waited for the server, not for each other
         time_of = {
@@ -102,6 +110,47 @@ class PoolExhaustion:
                     "enough_connections": enough,
                     "never_returned_by_littles_law": None if left is None else round(left, 2),
                 },
+            )
+        ]
+
+    def _queue(self, pool: Pool, profile: Profile) -> list[Finding]:
+        """Return what is said where nobody gives up, but everybody waits for longer than he then has a connection."""
+        uses = [use for use in pool.returned if use.wait_ns is not None]
+        full_at = pool.full_at
+        if full_at is None or len(uses) < self.min_uses:
+            return []
+        waited_s = sum(use.wait_ns or 0 for use in uses) / 1e9 / len(uses)
+        held_s = sum(use.held_ns(pool.until_ns) for use in uses) / 1e9 / len(uses)
+        full = [row for row in pool.states if row["waiting"] and (row["in_use"] or 0) >= full_at]
+        if waited_s < max(held_s, self.target_wait_s) or len(full) < self.queue_ratio * len(pool.states):
+            return []
+        arrivals_per_s = len(uses) / pool.window_s
+        # Who waits comes again the later for it: what all who are there would use at a time is the most that can help.
+        enough = round(full_at * (1 + waited_s / held_s)) if held_s else full_at
+        stack_id = Counter(use.stack_id for use in uses if use.stack_id is not None).most_common(1)
+        return [
+            pool_finding(
+                "pool_exhaustion",
+                pool,
+                profile,
+                f"Requests wait {seconds_text(waited_s)} for a connection of {pool.name} and have it for "
+                f"{seconds_text(held_s)}, on average: {full_at} at a time are allowed, most are asked for by {{site}}",
+                f"If the limit is not there to spare the server: up to {enough} would be used at a time. An experiment "
+                "with the live pool says whether they help (perfkit experiment pool).",
+                verdict=Verdict.UNDECIDED,
+                stack_id=stack_id[0][0] if stack_id else None,
+                measured=waited_s,
+                limit=max(held_s, self.target_wait_s),
+                unit="s",
+                confidence=0.5,
+                evidence={
+                    "limit": full_at,
+                    "full_and_waited_for_ratio": round(len(full) / len(pool.states), 3),
+                    "requests_per_s": round(arrivals_per_s, 2),
+                    "wait_mean_s": round(waited_s, 4),
+                    "hold_mean_s": round(held_s, 4),
+                },
+                needs=("whether the limit is meant, or an experiment with a larger pool",),
             )
         ]
 

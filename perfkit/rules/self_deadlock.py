@@ -40,7 +40,7 @@ class SelfDeadlock:
     def _of_pool(self, pool: Pool, profile: Profile) -> list[Finding]:
         """Return the finding for one pool."""
         in_use = pool.gauge("in_use")
-        if pool.limit is None or not in_use or max(value for _at, value in in_use) < pool.limit:
+        if pool.full_at is None or not in_use or max(value for _at, value in in_use) < pool.full_at:
             return []  # whoever waited waited for a connection to be made
         left_behind = {
             id(use)
@@ -59,7 +59,7 @@ class SelfDeadlock:
         ]
         waits = [wait for wait in pool.waits if wait.event == "timeout" or wait.wait_ns >= self.min_wait_s * 1e9]
         nested = [(wait, outer) for wait in (*waits, *late) if (outer := _outer(wait, held, pool.until_ns)) is not None]
-        if len(nested) < min(self.min_waits, pool.limit or self.min_waits):
+        if len(nested) < min(self.min_waits, pool.full_at):
             return []
         stack_id = Counter(wait.stack_id for wait, _outer in nested).most_common(1)[0][0]
         most = max(Counter((wait.holder, wait.wished_ns) for wait, _outer in nested).values()) + 1
@@ -78,7 +78,7 @@ class SelfDeadlock:
                 limit=0.0,
                 confidence=0.95,
                 evidence={
-                    "limit": pool.limit,
+                    "limit": pool.full_at,
                     "in_vain": sum(wait.event != "acquired" for wait, _outer in nested),
                     "holders": holders,
                     "longest_wait_s": round(max(wait.wait_ns for wait, _outer in nested) / 1e9, 3),

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from perfkit.analysis.pooled_sockets import closed_by_peer
 from perfkit.analysis.pools import Pool
-from perfkit.analysis.stale_uses import Staleness, reuses, staleness
+from perfkit.analysis.stale_uses import Dead, Staleness, dead_on_arrival, reuses, staleness
 from perfkit.findings import Finding, Verdict
 from perfkit.pool_findings import judged, pool_finding
 from perfkit.profile import Profile
@@ -28,6 +29,8 @@ class StaleReuse:
     after a time of its own, which the pool does not know.
     Evidence: each use, with how long its connection was idle before, and whether it ended with the end of the
     connection (`pool_events`): those after a long idle time die, those after a short one do not.
+    Where sockets were recorded, too, they say it of each use by itself: the peer had closed the connection before it
+    was taken (CLOSE_WAIT).
     Limits: needs `min_died` deaths at `min_moments`, and uses after shorter idle times that went well. A use
     that hangs because packets are dropped without a word has not ended, and does not count. Pools that close what
     comes back because they keep few connections (`max_idle`) do so after a quiet moment, too: there it is undecided.
@@ -55,7 +58,14 @@ class StaleReuse:
         """Return one finding per pool whose connections go stale, or one per process."""
 
         def of_pool(pool: Pool) -> list[Finding]:
-            found = staleness(reuses(pool))
+            uses = reuses(pool)
+            closed_ns = {
+                number: at for (name, number), at in closed_by_peer(profile, pool.pid).items() if name == pool.name
+            }
+            dead = dead_on_arrival(pool, uses, closed_ns)
+            if len(dead.uses) >= self.min_died and dead.moments >= self.min_moments:
+                return [self._seen_closed(profile, pool, dead)]
+            found = staleness(uses)
             return [self._finding(profile, pool, found)] if found is not None and self._is_stale(found) else []
 
         return judged(profile, "stale_reuse", of_pool, "No connection was found dead after it had been idle")
@@ -75,7 +85,6 @@ class StaleReuse:
         """Return what is said about a pool."""
         keeps_few = pool.settings.get("max_idle") is not None
         lowest_s = max(self.margin * found.longest_alive_s, self.min_idle_s)
-        advice = _ADVICE.get(str(pool.settings.get("library")), "look whether it is alive before each use")
         return pool_finding(
             "stale_reuse",
             pool,
@@ -84,7 +93,7 @@ class StaleReuse:
             f"{seconds_text(found.idle_s)} or longer were dead when {{site}} used them; "
             f"{found.before - found.died_before} of {found.before} were well after less",
             f"Close idle connections before their peer does, after {seconds_text(lowest_s)} here, or let the peer wait "
-            f"longer: {advice}.",
+            f"longer: {_advice(pool)}.",
             verdict=Verdict.UNDECIDED if keeps_few else Verdict.FAIL,
             stack_id=found.dead[-1].stack_id,
             measured=found.died_after / found.after,
@@ -103,6 +112,37 @@ class StaleReuse:
             },
             needs=("`--collect pools,sockets`, to see who closed the connections",) if keeps_few else (),
         )
+
+    def _seen_closed(self, profile: Profile, pool: Pool, dead: Dead) -> Finding:
+        """Return what is said about a pool that lends connections which their peer has closed."""
+        idle = f", after {seconds_text(dead.idle_s)} or longer without use" if dead.idle_s is not None else ""
+        lowest_s = None if dead.closed_after_s is None else max(self.margin * dead.closed_after_s, self.min_idle_s)
+        after = "" if lowest_s is None else f", after {seconds_text(lowest_s)} here"
+        return pool_finding(
+            "stale_reuse",
+            pool,
+            profile,
+            f"{len(dead.uses)} connections of {pool.name} had been closed by their peer when {{site}} took them{idle}",
+            f"Close idle connections before their peer does{after}, or let the peer wait longer: {_advice(pool)}.",
+            stack_id=dead.uses[-1].stack_id,
+            measured=len(dead.uses) / max(len(pool.checkouts), 1),
+            limit=0.0,
+            unit="ratio",
+            confidence=0.95,
+            evidence={
+                "closed_by_peer_before": len(dead.uses),
+                "moments": dead.moments,
+                "idle_s": None if dead.idle_s is None else round(dead.idle_s, 3),
+                "closed_after_s_at_most": None if dead.closed_after_s is None else round(dead.closed_after_s, 3),
+                "uses": len(pool.checkouts),
+                "idle_timeout_s": pool.settings.get("idle_timeout_s"),
+            },
+        )
+
+
+def _advice(pool: Pool) -> str:
+    """Return what a pool's library has for it."""
+    return _ADVICE.get(str(pool.settings.get("library")), "look whether it is alive before each use")
 
 
 RULE = StaleReuse()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from perfkit.analysis.pooled_sockets import peers_of, plain
+from perfkit.analysis.pools import recorded_pools
 from perfkit.analysis.socket_lifetimes import Cohort, cohorts, connections, socket_window
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
@@ -22,6 +24,8 @@ class SynchronizedExpiry:
     the stripe in the latency comes back with each lifetime, on all instances that were started together.
     Evidence: groups of connections to one peer that died within half a second at the same age, were in use until
     then, and were replaced at once; and that this happened again a lifetime later.
+    Where pools were recorded, too, what a pool without a lifetime closes itself has not ended of its age, and
+    one that draws each lifetime at random does what is advised.
     Limits: needs at least two lifetimes in the recording; one is undecided, because a restart of the peer looks the
     same. Idle connections that a timeout closes together cost nothing and do not count.
     Source: https://github.com/brettwooldridge/HikariCP/pull/2035 (why maxLifetime is varied)
@@ -49,6 +53,8 @@ class SynchronizedExpiry:
             window = socket_window(profile, pid)
             if window is not None:
                 groups = cohorts(connections(profile, pid), smallest=self.smallest)
+                others = _not_in_step(profile, pid)
+                groups = [g for g in groups if plain(g.peer) not in others or g.closed_by_us <= g.deaths / 2]
                 found.append(self.judge(pid, groups, window.length_s))
         return found
 
@@ -127,6 +133,23 @@ class SynchronizedExpiry:
             evidence=_evidence(groups),
             needs=("`--collect pools`, to name the pool and its settings",),
         )
+
+
+def _not_in_step(profile: Profile, pid: int) -> set[str]:
+    """Return the peers to which only pools have connections that set no lifetime, or draw one for each at random.
+
+    A lifetime of seconds, as in a test, leaves no room for the differences that one of an hour would have.
+    """
+    peers = peers_of(profile, pid)
+    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+    limited = {
+        pool.name
+        for pool in pools
+        if pool.settings.get("max_lifetime_s", 1) is not None and not pool.settings.get("lifetime_jitter_ratio")
+    }
+    return {peer for each in peers.values() for peer in each} - {
+        peer for name in limited for peer in peers.get(name, ())
+    }
 
 
 def _evidence(groups: list[Cohort]) -> dict[str, Any]:

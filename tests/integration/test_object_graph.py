@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +225,39 @@ def test_living_objects_are_joined_with_the_line_that_allocated_them(tmp_path: P
     tables = symbols.tables()
     stack = tables["stacks"].to_pylist()[int(nodes["stack_id"].mode()[0])]
     assert tables["frames"].to_pylist()[stack["leaf_frame_id"]]["function"] == "answer"
+
+
+@every_version
+def test_a_snapshot_after_memray_is_taken_in_a_copy_too(version: str, tmp_path: Path) -> None:
+    """In 3.13 memray leaves frames of generators behind that refer to memory which is gone."""
+    from perfkit.collectors.memray_heap import COLLECTOR as MEMRAY
+    from perfkit.collectors.object_census import COLLECTOR as CENSUS
+
+    folders = {each.name: tmp_path / each.name for each in (MEMRAY, COLLECTOR, CENSUS)}
+    for folder in folders.values():
+        folder.mkdir()
+    with running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target:
+        if problem := MEMRAY.problem(target.target):
+            pytest.skip(str(problem))
+        with Session.open(target.target) as session:
+
+            def recording(name: str) -> Recording:
+                options = {"rungs": 1} if name == "object_graph" else {}
+                return Recording(target.target, folders[name], Clock.start(), lambda: session, print, options=options)
+
+            # The generators that wait while the heap is looked at are made while memray is at work.
+            with (
+                COLLECTOR.record(recording("object_graph")),
+                MEMRAY.record(recording("memray_heap")),
+                CENSUS.record(recording("object_census")),
+            ):
+                for number in range(20):
+                    ask(target, f"leak {number}")
+                    time.sleep(0.1)
+        assert target.process.poll() is None
+        assert ask(target)
+    [_graph], quality = graphs(folders["object_graph"])
+    assert "slices" not in str(quality["note"])
 
 
 def test_a_copy_that_must_not_use_much_of_a_cpu_rests(tmp_path: Path) -> None:

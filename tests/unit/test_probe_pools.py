@@ -250,6 +250,31 @@ def test_who_never_returns_a_connection_is_known_by_its_line() -> None:
     assert book.look(checkout, [], {}) == 0
 
 
+def test_a_use_that_is_given_another_connection_ends_the_one_before() -> None:
+    book, pool, key, slots = books.Book(Hook), Thing(), Thing(), [Thing(), Thing()]
+    wish = book.wish(pool, Adapter(), sys._getframe())
+    book.acquired(wish, slots[0], key)
+    book.acquired(wish, slots[1], key)  # as httpcore does, when the first was taken away meanwhile
+    book.released(key)
+    rows = [books.EVENT.unpack(row) for row in book.events]
+    acquired = [row[0] for row in rows if row[1] == books.EVENTS.index("acquired")]
+    released = [row[0] - row[5] for row in rows if row[1] == books.EVENTS.index("released")]
+    assert released == acquired
+
+
+def test_a_pool_that_is_gone_before_anybody_looks_has_its_name() -> None:
+    class Named(Adapter):
+        def title(self, pool: Any) -> str:
+            return f"of {type(pool).__name__}"
+
+    book, pool, slot = books.Book(Hook), Thing(), Thing()
+    book.lent(pool, Named(), slot, None, slot)
+    [entry] = book.pools.values()
+    del pool
+    assert entry.ref() is None
+    assert entry.title == "of Thing"
+
+
 def test_a_holder_that_is_gone_is_known_without_keeping_it() -> None:
     book, pool, slot, holder = books.Book(Hook), Thing(), Thing(), Thing()
     book.lent(pool, Adapter(), slot, sys._getframe(), holder)

@@ -58,6 +58,7 @@ class Adapter:
             "max_size": _limit(pool._max_connections),
             "max_idle": _limit(pool._max_keepalive_connections),
             "idle_timeout_s": pool._keepalive_expiry,
+            "uses_before_unknown": True,
             "max_lifetime_s": None,
         }
 

@@ -55,6 +55,7 @@ class Adapter:
             "acquire_timeout_s": pool.timeout,
             "max_waiting": pool.max_waiting or None,
             "max_lifetime_s": pool.max_lifetime,
+            "lifetime_jitter_ratio": 0.05,  # each connection draws its own, see _set_connection_expiry_date
             "idle_timeout_s": pool.max_idle,
             "check": pool._check is not None,
             "lifo": False,

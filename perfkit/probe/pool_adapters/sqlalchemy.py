@@ -28,7 +28,8 @@ class Adapter:
     def __init__(self, book: Any, module: Any) -> None:
         base = module.base
         self._base, self._book = base, book
-        self.classes = (module.QueuePool,)
+        self.classes = (module.QueuePool, module.NullPool)
+        self._keeps_none = module.NullPool
         self.folder = module.__file__.rpartition("pool")[0]
         record = base._ConnectionRecord
         self.hooks = [
@@ -45,6 +46,8 @@ class Adapter:
 
     def settings(self, pool: Any) -> dict[str, Any]:
         """Return the settings; recycle is looked at when a connection is taken only."""
+        if not _has_queue(pool):
+            return {"max_idle": 0 if isinstance(pool, self._keeps_none) else None, "max_size": None}
         return {
             "max_size": self._max(pool),
             "pool_size": pool._pool.maxsize,
@@ -57,6 +60,8 @@ class Adapter:
 
     def refuses(self, pool: Any, word: str, _value: Any) -> str | None:
         """Return why a setting cannot be tried on this pool."""
+        if not _has_queue(pool):
+            return f"{type(pool).__name__} has no such setting: it makes connections for whoever asks."
         if word != "size":
             return None
         if not hasattr(pool._pool, "queue"):
@@ -100,12 +105,16 @@ class Adapter:
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""
+        if not _has_queue(pool):
+            entry = self._book.pool(pool, self)
+            in_use = sum(each.pool is entry for each in list(self._book.checkouts.values()))
+            return {"max": None, "open": in_use, "idle": 0, "in_use": in_use}
         size, idle, overflow = pool._pool.maxsize, pool._pool.qsize(), pool._overflow
         return {"max": self._max(pool), "open": size + overflow, "idle": idle, "in_use": size + overflow - idle}
 
     def slots(self, pool: Any) -> list[tuple[Any, bool]]:
         """Return the records, with whether they are lent."""
-        queue = pool._pool
+        queue = getattr(pool, "_pool", None)
         waiting = getattr(queue, "queue", None) or getattr(getattr(queue, "_queue", None), "_queue", None)
         idle: list[Any] = list(waiting or ())
         found = [(record, False) for record in idle]
@@ -148,3 +157,8 @@ class Adapter:
         """Note that a connection is back: returned, or because nobody referred to its fairy any more."""
         fairy = record.fairy_ref
         self._book.released(record, "collected" if fairy is not None and fairy() is None else "released")
+
+
+def _has_queue(pool: Any) -> bool:
+    """Whether idle connections wait in a queue: those of NullPool, StaticPool and the like do not."""
+    return hasattr(getattr(pool, "_pool", None), "maxsize")

@@ -68,12 +68,16 @@ class Reference(ref):  # type: ignore[type-arg]
 class PoolEntry:
     """A pool that was seen."""
 
-    __slots__ = ("adapter", "number", "ref", "told")
+    __slots__ = ("adapter", "number", "ref", "title", "told")
 
     def __init__(self, number: int, pool: Any, adapter: Any) -> None:
         self.number = number
         self.adapter = adapter
         self.told: dict[str, Any] = {}
+        try:  # now: a pool of one use is gone before anybody asks again
+            self.title = str(adapter.title(pool))
+        except Exception:  # noqa: BLE001 - a version of the library that we do not know; a pool that is being made
+            self.title = ""
         try:
             self.ref: Callable[[], Any] = ref(pool)
         except TypeError:  # asyncpg's lets nobody refer to it weakly
@@ -278,19 +282,20 @@ class Book:
 
     def acquired(self, wish: Checkout, slot: Any, key: Any = None) -> None:
         """Note that a wish was granted; `key` stands for this use where several can share a slot."""
-        now_ns = monotonic_ns()
         self.wishes.pop(id(wish), None)
         if slot is None:
             return
-        wish.held_since = now_ns
         if key is None:
             key = slot
+        number = id(key)
+        if (
+            number in self.checkouts
+        ):  # it may be this very wish: httpcore gives another connection if one was taken away
+            self.released(key)
+        wish.held_since = now_ns = monotonic_ns()
         place = self.slots.get(id(slot))
         if place is None or not (place.ref is None or place.ref() is slot):
             place = self._slot(slot, wish.pool)
-        number = id(key)
-        if number in self.checkouts:
-            self.released(key)
         wish.slot = place.number
         wish.ref = place.ref if key is slot else _reference(key, self._key_is_gone)
         self.checkouts[number] = wish

@@ -49,6 +49,18 @@ async def unread_stream(client):
         await asyncio.sleep(0.1)
 
 
+async def few_connections(client):
+    """Twenty visitors over three connections: a request is often promised one that another has taken meanwhile."""
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=3), timeout=30) as small:
+
+        async def worker():
+            while True:
+                await small.get(f"{URL}/?latency_ms=60")
+                await asyncio.sleep(0.03)
+
+        await asyncio.gather(*(worker() for _ in range(20)))
+
+
 async def healthy(client):
     """Fifteen requests at a time."""
 

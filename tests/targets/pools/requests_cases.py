@@ -59,6 +59,29 @@ def downloads(session):
     run(others, 1)
 
 
+def client_per_request(session):
+    """Connections of some milliseconds, which no look at sockets from outside meets."""
+
+    def worker(number):
+        while True:
+            requests.get(f"{URL}/?latency_ms=2").content  # HERE: client_per_request
+            time.sleep(0.1)
+
+    run(worker, 3)
+
+
+def few_kept(session):
+    """More threads than the pool keeps connections: most are closed as soon as they come back."""
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2))
+
+    def worker(number):
+        while True:
+            session.get(f"{URL}/?latency_ms=50").content  # HERE: few_kept
+            time.sleep(0.02)
+
+    run(worker, 12)
+
+
 def run(worker, count):
     for number in range(count):
         threading.Thread(target=worker, args=(number * 2,), daemon=True).start()

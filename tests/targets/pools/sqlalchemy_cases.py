@@ -91,6 +91,40 @@ def pre_ping():
     quiet_moments(pool_pre_ping=True)
 
 
+def seldom():
+    """Jobs that come more seldom than the server lets a session idle: every use finds its connection closed."""
+    options = {"options": "-c idle_session_timeout=700"}
+    engine = thread_engine(pool_size=4, connect_args=options)
+
+    def job():
+        with engine.connect() as connection:  # HERE: seldom
+            connection.execute(sa.text("select 1"))
+
+    def worker(number):
+        time.sleep(number * 0.3)
+        while True:
+            try:
+                job()
+            except sa.exc.OperationalError:
+                pass
+            time.sleep(1.9)
+
+    run(worker, 3)
+
+
+def no_pool():
+    """An engine without a pool, as behind a pooler of the database."""
+    engine = thread_engine(poolclass=sa.NullPool)
+
+    def worker(number):
+        while True:
+            with engine.connect() as connection:
+                connection.execute(sa.text("select 1"))
+            time.sleep(0.1)
+
+    run(worker, 3)
+
+
 def scoped():
     """A session per request that is closed in time."""
     engine = thread_engine(pool_size=4, max_overflow=0)

@@ -23,6 +23,7 @@ class PoolRecording:
     events: list[Row] = field(default_factory=list)
     holders: list[Row] = field(default_factory=list)
     ghosts: int | None = None
+    waiting: int = 0
     lost: int = 0
     recorded: bool = True
     _uses: list[tuple[float, float]] = field(default_factory=list)
@@ -102,7 +103,7 @@ class PoolRecording:
             in_use = sum(begin <= at_s < end for begin, end in self._uses)
             in_use = in_use if self.limit is None else min(in_use, self.limit)
             states.append({"pool": "db", "at_ns": int(at_s * SECOND_NS), "max": self.limit, "open": in_use,
-                           "in_use": in_use, "idle": 0, "waiting": 0, "ghosts": self.ghosts})  # fmt: skip
+                           "in_use": in_use, "idle": 0, "waiting": self.waiting, "ghosts": self.ghosts})  # fmt: skip
         quality = {"collector": "pool_events", "from_ns": 0, "until_ns": int(self.seconds * SECOND_NS),
                    "taken": len(self.events), "lost": self.lost}  # fmt: skip
         settings = [

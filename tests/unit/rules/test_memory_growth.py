@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perfkit.analysis.growth import gather
+from perfkit.analysis.growth import FillingPool, gather
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
@@ -16,6 +16,7 @@ from perfkit.rules.memory_growth import RULE, MemoryGrowth
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
+from tests.unit.rules.pool_recording import PoolRecording
 from tests.unit.rules.situations import (
     Service,
     descriptor_leak,
@@ -223,3 +224,33 @@ def test_growth_is_native_only_where_objects_keep_stiller_than_it(
     objects = replace(evidence.heap_growth, bytes=int(python_bytes_per_s * evidence.between_s), is_whole=True)
     rate = Slope(800.0, 1000.0, 1200.0, 1e-9, 60)
     assert bool(RULE._is_outside_of_python(replace(evidence, heap_growth=objects), rate)) == is_outside
+
+
+@pytest.mark.parametrize(
+    ("opened", "class_"),
+    [
+        pytest.param(440, "none", id="the-connections-of-a-pool-that-warms-up"),
+        pytest.param(40, "fd_leak", id="ten-times-as-many"),
+    ],
+)
+def test_descriptors_of_a_pool_that_warms_up_do_not_leak(opened: int, class_: str, tmp_path: Path) -> None:
+    service = descriptor_leak(seconds=45)
+    service.containers.clear()
+    evidence = gather(service.record(tmp_path / "p"), PID)
+    finding = RULE.judge(replace(evidence, filling_pool=FillingPool("db", 2, 2 + opened, 500)))
+    assert finding.class_ == class_, finding.title
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_pool_fills_when_what_is_taken_comes_back(kept: bool, tmp_path: Path) -> None:
+    pool = PoolRecording(limit=20)
+    for number in range(10):
+        pool.event("created", 2.5 * number + 0.5, connection=number)
+        for again in range(int(2 * (30 - 2.5 * number)) - 2):
+            if not kept:
+                pool.use(2.5 * number + 0.6 + again / 2, 0.45, holder=number, connection=number)
+        if kept:
+            pool.use(2.5 * number + 0.6, None, holder=number, connection=number)
+    pool.use(0.1, 0.2, holder=99, connection=99)
+    filling = gather(pool.profile(tmp_path / "p"), PID).filling_pool
+    assert (filling is None) is kept

@@ -95,6 +95,35 @@ def test_waiting_in_vain_for_a_full_pool_names_who_has_it(tmp_path: Path) -> Non
     assert finding.evidence["enough_connections"] > 3
 
 
+@pytest.mark.parametrize(
+    ("wait_s", "waiting", "verdict"),
+    [
+        pytest.param(0.9, 4, Verdict.UNDECIDED, id="longer-than-they-have-it"),
+        pytest.param(0.05, 4, Verdict.PASS, id="a-moment"),
+        pytest.param(0.9, 0, Verdict.PASS, id="in-bursts-between-two-readings"),
+    ],
+)
+def test_a_queue_that_never_ends_may_be_meant(wait_s: float, waiting: int, verdict: Verdict, tmp_path: Path) -> None:
+    recording = PoolRecording(limit=2, waiting=waiting)
+    for number in range(200):
+        recording.use(0.1 * number, 0.19, holder=number % 20, connection=number % 2, wait_s=wait_s, stack=REPORT)
+    finding = only(pool_exhaustion.RULE, recording, tmp_path)
+    assert finding.verdict == verdict
+    if verdict == Verdict.UNDECIDED:
+        assert finding.site is not None
+        assert finding.site.function == "report"
+
+
+def test_a_host_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    recording = PoolRecording(limit=100, settings={"max_per_host": 2})
+    for number in range(24):
+        recording.use(number, 1.9, holder=number, connection=number % 2, stack=REPORT)
+        recording.wish("timeout", number + 0.1, 0.5, holder=100 + number, stack=LOAD)
+    finding = only(pool_exhaustion.RULE, recording, tmp_path)
+    assert finding.verdict == Verdict.FAIL
+    assert finding.evidence["limit"] == 2
+
+
 def test_a_server_that_does_not_answer_is_no_full_pool(tmp_path: Path) -> None:
     recording = PoolRecording(limit=20)
     recording.requests()
