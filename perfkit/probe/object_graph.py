@@ -493,6 +493,12 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
 }  # fmt: skip
 
 
+_CAN_BE_CLOSED = 0x20 | 0x80 | 0x200
+"""Flags of the code of generators, coroutines and asynchronous generators (`inspect.CO_GENERATOR` and so on)."""
+_OF_EVERY_FRAME = (_FUNCTION, type((lambda: None).__code__), dict)
+"""Types of what a frame refers to besides its variables: its function, its code, variables a debugger added."""
+
+
 async def _coroutine() -> None: ...
 
 
@@ -536,7 +542,7 @@ class Walk:
         self._labelled_kinds: dict[type, Callable[[Any], dict[int, Any]]] = {
             _FUNCTION: self._of_function,
             type(_walk.__code__): self._of_code,
-            type(sys._getframe()): self._locals_of,
+            type(sys._getframe()): self._of_frame,
             **{kind: self._of_suspended(frame) for kind, frame in _SUSPENDED.items()},
         }
         if task := getattr(sys.modules.get("_asyncio"), "Task", None):
@@ -891,6 +897,10 @@ class Walk:
 
         return names
 
+    def _of_frame(self, frame: Any) -> dict[int, int]:
+        """Return labels of the local variables of a frame that something refers to, where they can be read."""
+        return self._locals_of(frame) if _is_intact(frame) else {}
+
     def _locals_of(self, frame: Any) -> dict[int, int]:
         """Return labels of the local variables of a frame."""
         values = frame.f_locals
@@ -1018,6 +1028,20 @@ class Walk:
 _ATOMS = frozenset(
     (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...), type(NotImplemented))
 )
+
+
+def _is_intact(frame: Any) -> bool:
+    """Whether the local variables that a frame object tells of are there: asking a frame for freed ones is fatal.
+
+    From 3.12.4 on, `close()` of a generator or coroutine lets go of its variables and leaves them in its frame.
+    Such a frame refers to none of them, whether it still belongs to the generator or has outlived it. What
+    waits or runs is asked through its generator and its thread.
+
+    Source: https://github.com/python/cpython/issues/125723, https://github.com/python/cpython/pull/118277
+    """
+    if sys.hexversion < 0x030C0000 or not frame.f_code.co_flags & _CAN_BE_CLOSED:
+        return True
+    return any(type(each) not in _OF_EVERY_FRAME for each in gc.get_referents(frame))
 
 
 def _walk(write: Callable[[Any], None], max_objects: int, *, in_copy: bool) -> Iterator[None]:

@@ -94,6 +94,22 @@ def test_every_way_of_holding_an_object_is_told_and_the_target_is_as_before(
 
 
 @every_version
+@pytest.mark.parametrize("copy", ["auto", "never"])
+def test_frames_whose_variables_were_freed_are_not_asked_for_them(version: str, copy: str, tmp_path: Path) -> None:
+    """The frame of a generator that was closed tells of objects that are gone; who touches them, dies."""
+    with running(str(HEAP / "closed_generators.py"), python=interpreter(version)) as target:
+        for attempt in range(2):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            with recorded(target, folder, copy=copy):
+                pass
+            [graph], quality = graphs(folder)
+            assert target.process.poll() is None
+            assert ("slices" in (quality["note"] or "")) == (copy == "never"), quality
+            assert len(graph.of_type("builtins.frame")) >= 250
+
+
+@every_version
 def test_the_thread_local_of_another_thread_is_seen(version: str, tmp_path: Path) -> None:
     with running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target, recorded(target, tmp_path):
         pass
