@@ -699,7 +699,7 @@ class Walk:
             return self._of_instances(known, kind, part)
         lists = list(map(gc.get_referents, part))
         targets, _none, degrees = self._plain(lists)
-        if kind is tuple and (labels := self._of_closures(part, degrees)):
+        if kind is tuple and (labels := self._of_closures(part, targets, degrees)):
             return targets, labels, degrees
         return targets, None, degrees
 
@@ -839,7 +839,7 @@ class Walk:
             names[id(function.__defaults__)] = self._strings["<defaults>"]
         return names
 
-    def _of_closures(self, part: list[tuple[Any, ...]], degrees: array[int]) -> array[int] | None:
+    def _of_closures(self, part: list[tuple[Any, ...]], targets: array[int], degrees: array[int]) -> array[int] | None:
         """Return labels for the cells of closures among some tuples, the names of their variables; None: no closure."""
         closures = self._closures
         found = [place for place, number in enumerate(map(id, part)) if number in closures]
@@ -848,9 +848,10 @@ class Walk:
         starts = [0, *accumulate(degrees)]
         labels = array("I", bytes(4 * starts[-1]))
         for place in found:
-            variables = closures[id(part[place])]
-            if len(variables) == degrees[place]:
-                labels[starts[place] : starts[place + 1]] = array("I", map(self._variables.__getitem__, variables))
+            # By identity: the collector goes through a tuple from its end.
+            names = dict(zip(map(id, part[place]), map(self._variables.__getitem__, closures[id(part[place])])))  # noqa: B905
+            mine = slice(starts[place], starts[place + 1])
+            labels[mine] = array("I", map(names.get, targets[mine], repeat(0)))
         return labels
 
     def _of_task(self, task: Any) -> dict[int, int]:
