@@ -322,7 +322,11 @@ CONTAINER_SIZES = Table(
         _count("items", "its length: items, or bytes of a bytearray or BytesIO"),
         Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
         Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
-        _count("limit_items", "most it will hold: maxlen, maxsize or the like; NULL: none was found", nullable=True),
+        _count(
+            "limit_items",
+            "most it will hold: maxlen, maxsize or the like; 0: it says that it has no limit; NULL: none was found",
+            nullable=True,
+        ),
         _count("inner_items", "sum of the lengths of the containers in it; NULL: not looked at", nullable=True),
     ),
     ("pid", "rung", "container"),

@@ -518,7 +518,7 @@ class Recorder:
                     "inner": sums[:],
                     "item_type": _item_type(container),
                     "owner": owner,
-                    "limit": _limit(container) or limit,
+                    "limit": _limit(container) or limit or (0 if _is_unlimited(container) else None),
                 }
             )
             lengths[:-1] = []
@@ -908,6 +908,13 @@ def _limit(container: Any) -> int | None:
         limit: int | None = container.cache_info().maxsize
         return limit
     return _limit_of(container)
+
+
+def _is_unlimited(container: Any) -> bool:
+    """Whether a container that can have a limit of its own says that it has none."""
+    if type(container) is deque:
+        return container.maxlen is None
+    return type(container).__name__ == "_lru_cache_wrapper" and container.cache_info().maxsize is None
 
 
 def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:

@@ -16,7 +16,7 @@ from perfkit.profile import Profile
 from perfkit.units import bytes_text, seconds_text
 
 _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^|\.)\w*(LRU|TTL|LFU)\w*$")
-"""Types that can hold a limit of their own; growth without a known one proves nothing."""
+"""Types that can have a limit of their own; growth proves nothing where neither it nor its absence is known."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
 _ENDS = re.compile(
@@ -241,7 +241,7 @@ class MemoryGrowth:
             )
         if ends := limits_of(held):
             return self._bounded(evidence, held, rate, ends, shared)
-        if _CAN_BE_BOUNDED.search(held.type):
+        if _CAN_BE_BOUNDED.search(held.type) and not held.is_unlimited:
             return _finding(
                 evidence,
                 Verdict.UNDECIDED,
@@ -508,7 +508,11 @@ def is_queue(held: ContainerGrowth) -> bool:
     if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
         return True
     fill = {place.function for place in held.places("inserts")}
-    takes = [place for place in held.places("evicts") if place.has_run is not False and place.function not in fill]
+    takes = [
+        place
+        for place in held.places("evicts")
+        if place.function not in fill and place.has_run is not False and not _only_at_the_end(place, but="drain")
+    ]
     return held.type.endswith("deque") and bool(fill) and bool(takes) and not held.places("bounds")
 
 
@@ -520,12 +524,14 @@ def limits_of(held: ContainerGrowth) -> list[CodePlace]:
     does not say that they do so at the end of everything.
     """
     bounds = [place for place in held.places("bounds") if place.has_run is not False and not place.limit_items]
-    evicts = [
-        place
-        for place in held.places("evicts")
-        if place.has_run or (place.has_run is None and not _ENDS.match(place.function.rpartition(".")[2]))
-    ]
+    evicts = [place for place in held.places("evicts") if place.has_run is not False and not _only_at_the_end(place)]
     return [*bounds, *held.places("expires"), *evicts]
+
+
+def _only_at_the_end(place: CodePlace, but: str = "\0") -> bool:
+    """Whether a line that is not known to have run is in a function whose name says that it ends everything."""
+    name = place.function.rpartition(".")[2]
+    return place.has_run is None and bool(_ENDS.match(name)) and not name.strip("_").startswith(but)
 
 
 def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from perfkit.analysis.growth import gather
+from perfkit.analysis.growth import CodePlace, ContainerGrowth, gather
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE, MemoryGrowth
+from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
@@ -75,6 +75,50 @@ def test_nothing_bounded_is_called_a_leak(situation: Callable[..., Service], tra
     for seed in range(2):
         finding = judged(situation(seed=seed, seconds=30, tracer=tracer).record(tmp_path / str(seed)))
         assert finding.verdict is not Verdict.FAIL, finding.title
+
+
+@pytest.mark.parametrize("type_", ["collections.deque", "functools._lru_cache_wrapper"])
+def test_what_says_that_it_has_no_limit_is_a_leak(type_: str, tmp_path: Path) -> None:
+    service = filling_cache(limit=1_000_000, declared=False, type_=type_, seconds=30)
+    pages = next(key for key in service.containers if key[0] == type_)
+    service.containers[pages] = (service.containers[pages][0], 0)
+    finding = judged(service.record(tmp_path / "p"))
+    assert (finding.verdict, finding.class_) == (Verdict.FAIL, "python_leak"), finding.title
+
+
+@pytest.mark.parametrize(
+    ("function", "has_run", "is_one"),
+    [
+        pytest.param("Worker.step", None, True, id="taken-from-elsewhere"),
+        pytest.param("Worker.drain", None, True, id="drained"),
+        pytest.param("Listeners.clear", None, False, id="cleared-perhaps-never"),
+        pytest.param("Listeners.clear", True, True, id="cleared-at-times"),
+        pytest.param("Worker.step", False, False, id="never-taken-from"),
+    ],
+)
+def test_a_deque_is_a_queue_when_others_take_from_it(function: str, has_run: bool | None, is_one: bool) -> None:
+    places = (
+        CodePlace("inserts", "Listeners.add", "app/events.py", 10),
+        CodePlace("evicts", function, "app/events.py", 20, has_run=has_run),
+    )
+    held = ContainerGrowth(
+        container="0x1",
+        type="collections.deque",
+        item_type=None,
+        owner=("module app.events", "LISTENERS"),
+        limit_items=None,
+        items_per_s=Slope(1.0, 1.0, 1.0, 0.0, 10),
+        p=0.0,
+        every_rung=True,
+        persistence_ratio=1.0,
+        shape=None,
+        follows_load=False,
+        first=1,
+        last=9,
+        rungs=10,
+        code=places,
+    )
+    assert is_queue(held) is is_one
 
 
 def test_a_leak_is_named_completely(tmp_path: Path) -> None:
