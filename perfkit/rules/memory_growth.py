@@ -351,7 +351,7 @@ class MemoryGrowth:
             return native
         in_use = self._mattering((parts.glibc_in_use,), max(gate, self.tracer_bytes_per_s if evidence.traced else 0.0))
         if in_use and self._is_outside_of_python(evidence, in_use[0].slope):
-            return self._native_leak(evidence, in_use[0].slope, ())
+            return self._native_leak(evidence, in_use[0].slope, _outside_sites(evidence, in_use[0].slope))
         if not anon:
             return self._cached(evidence)
         rate, sites = anon[0].slope, [each for each in evidence.sites if each.keeps_growing]
@@ -572,6 +572,16 @@ def _may_fill(site: SiteGrowth, held: ContainerGrowth) -> bool:
 def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
     """Return how many survivors a site leaves per item of a container, to the nearest number."""
     return round(site.objects_per_s.estimate / held.items_per_s.estimate) if held.items_per_s.estimate > 0 else 0
+
+
+def _outside_sites(evidence: Evidence, rate: Slope) -> list[SiteGrowth]:
+    """Return the sites that leave what grows outside of Python's objects, most bytes first.
+
+    What is alive of them must keep growing and be a part of the growth, however much else comes and goes
+    there: a statement that a database keeps a row of also makes what it returns.
+    """
+    lowest, highest = _MINOR_RATIO * rate.estimate, _MOST_RATIO * rate.estimate
+    return [each for each in evidence.sites if each.keeps_growing and lowest <= each.bytes_per_s.estimate <= highest]
 
 
 def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth) -> Slope | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from perfkit.analysis.growth import CodePlace, ContainerGrowth, gather
@@ -17,6 +18,7 @@ from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
 from tests.unit.rules.situations import (
+    NATIVE,
     Service,
     descriptor_leak,
     filling_cache,
@@ -252,6 +254,25 @@ def test_the_allocator_says_whether_it_is_used_or_kept(column: str, class_: str,
         for t in range(60)
     ]  # fmt: skip
     assert judged(slow_healthy(tmp_path / "p", ledger=rows, heap=[], usage=[])).class_ == class_
+
+
+def test_the_line_below_which_native_code_keeps_memory_is_named_though_most_of_what_it_allocates_is_freed(
+    tmp_path: Path,
+) -> None:
+    """As by a database in memory: a statement leaves a row, and what it works with is freed."""
+    service = Service(seconds=30)
+    service.allocate(NATIVE, service.arrivals_s, np.full(len(service.arrivals_s), np.inf), 2048)
+    kept = service.traced[-1]
+    for _each in range(4):
+        service.allocate(NATIVE, service.arrivals_s, np.full(len(service.arrivals_s), 0.9), 512)
+    rows = [
+        {"at_ns": t * SECOND_NS, "rss_bytes": int(10**8 + kept(t)), "anon_bytes": int(8 * 10**7 + kept(t)),
+         "file_bytes": 2 * 10**7, "shmem_bytes": 0, "python_blocks": 10_000, "glibc_in_use_bytes": int(10**7 + kept(t))}
+        for t in range(1, 30)
+    ]  # fmt: skip
+    finding = judged(service.record(tmp_path / "p", ledger=rows))
+    assert finding.class_ == "native_leak"
+    assert finding.site == Site("compress", "app/codec.py", 90)
 
 
 @pytest.mark.parametrize(
