@@ -564,6 +564,9 @@ def _may_fill(site: SiteGrowth, held: ContainerGrowth) -> bool:
     """Whether a site leaves about as much behind as piles up in a holder: in survivors per item, else in bytes."""
     leaves = leaves_per_item(site, held)
     known = held.bytes_per_s if held.pile is not None else None
+    if known is not None and held.item_type is None:
+        # One object that gets larger moves each time: what is alive of its line grows like it, by leaps.
+        return _MOSTLY * known <= site.bytes_per_s.estimate <= _MOST_RATIO * known
     return 1 <= leaves <= _MAX_LEAVES or (
         leaves > _MAX_LEAVES and known is not None and site.bytes_per_s.estimate <= _MOST_RATIO * known
     )
