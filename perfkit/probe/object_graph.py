@@ -31,7 +31,7 @@ from array import array
 from collections import OrderedDict, defaultdict, deque
 from contextlib import suppress
 from itertools import accumulate, chain, filterfalse, repeat
-from operator import sub
+from operator import add, sub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -444,7 +444,7 @@ class Labels(dict):  # type: ignore[type-arg]
 class Kind:
     """What the walk needs to know of a type."""
 
-    __slots__ = ("constant_bytes", "get_dict", "is_own", "length", "number", "slots", "value_names")
+    __slots__ = ("constant_bytes", "get_dict", "has_values", "is_own", "length", "number", "slots", "value_names")
 
     def __init__(self, kind: type, number: int, name: str) -> None:
         self.number = number
@@ -456,11 +456,15 @@ class Kind:
         varies = type.__dict__["__itemsize__"].__get__(kind) or sizer is not object.__dict__["__sizeof__"]
         # Python code of the target is not run: then the basic size has to do.
         is_python = hasattr(sizer, "__code__") or hasattr(sizer, "__func__")
+        flags = type.__dict__["__flags__"].__get__(kind)
         self.constant_bytes: int | None = None
         if is_python or not varies:
-            self.constant_bytes = type.__dict__["__basicsize__"].__get__(kind) + 16 * bool(
-                type.__dict__["__flags__"].__get__(kind) & 1 << 14
-            )
+            # As sys.getsizeof does: what stands before the object for the collector, and for its `__dict__`.
+            before = 16 * bool(flags & _IS_COLLECTED) + 16 * bool(flags & _HAS_PREHEADER)
+            self.constant_bytes = type.__dict__["__basicsize__"].__get__(kind) + before
+        self.has_values = bool(flags & _HAS_MANAGED_DICT) and (
+            sys.version_info < (3, 13) or bool(flags & _HAS_INLINE_VALUES)
+        )
         self.get_dict = None
         self.slots: list[tuple[Any, str]] = []
         for space in spaces:
@@ -480,6 +484,22 @@ class Kind:
         self.value_names = tuple(
             key for key in example if type(key) is str and not any(key in space for space in spaces)
         )
+
+
+_IS_COLLECTED, _HAS_MANAGED_DICT, _HAS_INLINE_VALUES = 1 << 14, 1 << 4, 1 << 2
+_HAS_PREHEADER = _HAS_MANAGED_DICT | 1 << 3
+"""Flags of types: Py_TPFLAGS_HAVE_GC, _MANAGED_DICT, _INLINE_VALUES, _PREHEADER. Source: CPython, Include/object.h"""
+
+
+def _values_bytes(count: int) -> int:
+    """Return what the attributes of an instance take beside it while nobody has asked for its `__dict__`.
+
+    There is room for those that instances of its class have, and for one more.
+    Source: CPython, new_values() in Objects/dictobject.c of 3.11 and 3.12, _PyInlineValuesSize() of 3.13
+    """
+    if sys.hexversion < 0x030D0000:
+        return (count + 10) // 8 * 8 + 8 * (count + 1)
+    return 8 + (9 * (count + 1) + 7) // 8 * 8
 
 
 _GETSET = type(type(lambda: None).__dict__["__code__"])
@@ -536,6 +556,8 @@ class Walk:
         self._found: list[Any] = []
         self._own: list[int] = []
         self._named: list[tuple[int, str, str]] = []
+        self._beside: array[int] | None = None
+        """What the attributes of the instances take that are being written."""
         self._counted: frozenset[type] = frozenset()
         """Types that a list of ours refers to once."""
         self.objects = self.references = 0
@@ -626,8 +648,11 @@ class Walk:
         """Write a batch of objects of one type and what they refer to."""
         ids = array("q", map(id, part))
         targets, labels, degrees = self._references(known, kind, part)
-        uniform = known.constant_bytes
-        sizes = b"" if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
+        uniform, beside = known.constant_bytes, self._beside
+        sizes = array("q") if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
+        if beside is not None:
+            sizes = array("q", map(add, repeat(uniform) if uniform is not None else sizes, beside))
+            uniform = self._beside = None
         items = b"" if known.length is None else array("q", map(known.length, part))
         header = array(
             "q",
@@ -742,10 +767,12 @@ class Walk:
         class_id = id(kind)
         noted: dict[int, Any] = {}
         get_dict, slots = known.get_dict, known.slots
+        beside = self._beside = array("q") if known.has_values else None
         lists = list(map(gc.get_referents, part))
         for each, referents in zip(part, lists):  # noqa: B905
             ids = list(map(id, referents))
             names = {class_id: is_class}
+            values_bytes = 0
             if get_dict is not None:
                 space = None
                 if self._in_copy or sys.version_info < (3, 11):
@@ -758,6 +785,9 @@ class Walk:
                         namespaces.add(id(space))
                     else:
                         names.update(zip(map(id, space.values()), map(attributes.__getitem__, space)))  # noqa: B905
+                        values_bytes = _values_bytes(len(space))
+            if beside is not None:
+                beside.append(values_bytes)
             for get, slot in slots:
                 try:
                     names[id(get(each))] = attributes[slot]
