@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.growth import CodePlace, ContainerGrowth, gather
+from perfkit.analysis.heap_growth import Pile
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue
+from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue, sites_of
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
@@ -121,6 +122,41 @@ def test_a_deque_is_a_queue_when_others_take_from_it(function: str, has_run: boo
         code=places,
     )
     assert is_queue(held) is is_one
+
+
+def test_the_line_that_enlarges_one_object_is_named_though_it_leaves_no_more_of_them(tmp_path: Path) -> None:
+    """A buffer that grows is moved each time: its line frees as much as it allocates, but for what is added."""
+    evidence = gather(sessions_leak(seconds=30).record(tmp_path / "p"), PID)
+    [line] = [each for each in evidence.sites if each.site.function == "remember"]
+    held = next(each for each in evidence.containers if each.owner[0] == "module app.sessions")
+    rate, nothing = line.bytes_per_s, Slope(0.0, 0.0, 0.0, 1.0, 60)
+    moved = replace(line, objects_per_s=nothing, last_third=nothing, p_leak=0.05)
+    buffer = replace(
+        held, type="bytearray", item_type=None, items_per_s=nothing, bytes_per_s=rate.estimate, pile=pile("bytearray")
+    )
+    assert [each.site for each in sites_of(replace(evidence, sites=(moved,)), buffer)] == [line.site]
+    slower = replace(buffer, bytes_per_s=rate.estimate / 10)
+    assert sites_of(replace(evidence, sites=(moved,)), slower) == []
+
+
+def pile(type_: str) -> Pile:
+    """Return what two snapshots say of one object of a module that got larger."""
+    one = np.array([0], np.int64)
+    return Pile(
+        kind="module",
+        steps=("module app.sessions", "BUFFER"),
+        node=0,
+        holders=one,
+        holder_ids=one,
+        type=type_,
+        item_type=None,
+        items_before=0,
+        items_after=0,
+        objects=0,
+        bytes=1_000_000,
+        share=1.0,
+        newcomers=one[:0],
+    )
 
 
 def test_a_leak_is_named_completely(tmp_path: Path) -> None:
