@@ -6,6 +6,7 @@ class as large as it was. So growth is summed by class, and followed from the ro
 object that is not more numerous than before: that is what holds the others.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.path_classes import PathClasses, classify_all, counts
+from perfkit.analysis.path_classes import MAX_DEPTH, PathClasses, classify_all, counts
 from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
@@ -141,6 +142,25 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
         imported_bytes=imported_bytes,
         piles=tuple(sorted((pile for pile in piles if pile is not None), key=lambda pile: (-pile.bytes, pile.steps))),
     )
+
+
+def held_below(grown: HeapGrowth, pile: Pile, kinds: re.Pattern[str]) -> int:
+    """Return how many objects of some types the holders of a pile lead to in the later snapshot.
+
+    Args:
+        grown: the snapshots.
+        pile: what grew.
+        kinds: matches the names of the types.
+    """
+    after = grown.after
+    wanted = [number for number, name in enumerate(after.types) if kinds.search(name)]
+    at = np.flatnonzero(np.isin(after.type_of, wanted) & ~after.is_ours)
+    below = np.zeros(len(at), bool)
+    for _step in range(MAX_DEPTH):
+        below |= np.isin(at, pile.holders)
+        inside = at < len(after)
+        at = np.where(inside, after.parent[np.where(inside, at, 0)], at)
+    return int(below.sum())
 
 
 def _moves(then: Ints, now: Ints, values: Ints) -> list[tuple[int, int, int, float]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perfkit.analysis.growth import MIN_RUNGS, CodePlace, ContainerGrowth, Evidence, gather
+from perfkit.analysis.heap_growth import held_below
 from perfkit.analysis.ledger import Growth
 from perfkit.analysis.naming import holder_name, numbers, place_text, short_type
 from perfkit.analysis.survival import MIN_POINTS, Place, SiteGrowth
@@ -31,6 +32,11 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_DESCRIPTORS = re.compile(r"(^|\.)(socket|SSLSocket|FileIO|Popen|\w*Transport)$")
+_THREADS = re.compile(r"^threading\.(Thread|Timer)$|\.\w*Thread$")
+"""Types of objects that own a descriptor or a thread."""
+_POOLED_RATIO = 0.4
+"""Part of the descriptors or threads that were added which a pool must keep to be what they are for."""
 _MOSTLY = 0.5
 _MAPPED_BYTES = 65_536
 """Half of what glibc takes from the kernel directly (M_MMAP_THRESHOLD): smaller allocations are in its own books."""
@@ -138,6 +144,10 @@ class MemoryGrowth:
                 continue
             if held is not None and held.items_per_s.estimate > 3 * growth.slope.estimate:
                 continue  # a few descriptors beside a much faster pile: not the cause
+            if pool := next(
+                (each for each in evidence.containers if _is_pool_of(evidence, each, class_, growth)), None
+            ):
+                return self._pooled(evidence, pool, what, growth)
             mostly = f", mostly {added.what}" if added else ""
             beside = (
                 f"{holder_name(held.owner, held.type)} grows with them." if held else "no container grows with them."
@@ -160,6 +170,25 @@ class MemoryGrowth:
             # Who starts a thread puts it into the list of those that run.
             return replace(finding, site=_site(start), insertion=_site(start)) if start is not None else finding
         return None
+
+    def _pooled(self, evidence: Evidence, pool: ContainerGrowth, what: str, growth: Growth) -> Finding:
+        """Return the finding for threads or descriptors that pile up in a container which code limits."""
+        name, ends = holder_name(pool.owner, pool.type), limits_of(pool)
+        at_most = f"it holds at most {pool.limit_items:,}" if pool.limit_items else f"{place_text(ends[0])} limits it"
+        return _finding(
+            evidence,
+            Verdict.UNDECIDED,
+            "filling",
+            f"The number of {what} grows by {growth.slope.estimate:.2g} per second, from {growth.first:.0f} to "
+            f"{growth.last:.0f}; {name} keeps them, and {at_most}",
+            f"Nothing to do if {name} stops growing.",
+            holder=pool,
+            measured=growth.slope.estimate,
+            limit=self.min_count / max(growth.window_s, 1.0),
+            unit="1/s",
+            confidence=0.7,
+            needs=(f"a recording of {seconds_text(max(4 * evidence.window_s, 60))}, to see whether it stops",),
+        )
 
     def _held(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield a finding for each holder that keeps growing by more than the gate, the fastest first."""
@@ -501,6 +530,19 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
     size = {each.type: each.bytes_per_s / each.objects_per_s.estimate for each in evidence.types if each.bytes_per_s}
     guess = held.items_per_s.estimate * max(size.get(held.item_type or "", 0.0), 56.0)
     return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
+
+
+def _is_pool_of(evidence: Evidence, held: ContainerGrowth, class_: str, growth: Growth) -> bool:
+    """Whether a container with a limit keeps a good part of the threads or descriptors that were added.
+
+    What comes to be in a server for a client of the same process is added, too, and is not in the client's pool.
+    """
+    if held.pile is None or evidence.heap_growth is None or not held.owner:
+        return False
+    if not limits_of(held) and not (held.limit_items and held.last <= held.limit_items):
+        return False
+    kept = held_below(evidence.heap_growth, held.pile, _THREADS if class_ == "thread_leak" else _DESCRIPTORS)
+    return kept >= _POOLED_RATIO * (growth.last - growth.first)
 
 
 def is_queue(held: ContainerGrowth) -> bool:

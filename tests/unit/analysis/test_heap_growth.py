@@ -1,11 +1,13 @@
 """What grew between two snapshots, and where it piles up, on heaps that can be drawn on paper."""
 
+import re
+
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.heap_growth import HeapGrowth, Pile, heap_growth
+from perfkit.analysis.heap_growth import HeapGrowth, Pile, heap_growth, held_below
 from perfkit.analysis.path_classes import PathClasses, classify_all, counts
-from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, sessions
+from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, pool, sessions
 
 Edge = tuple[int, int] | tuple[int, int, str]
 
@@ -54,6 +56,14 @@ def test_of_many_containers_that_grow_the_way_to_them_is_told() -> None:
     assert pile.steps == ("module app", "USERS", "dict value")
     assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "app.Event", 90)
     assert len(pile.holders) == 3
+
+
+def test_what_the_items_of_a_pile_own_is_counted_and_nothing_beside_it() -> None:
+    growth = grown(pool(2, 5), pool(30, 5))
+    [pile] = growth.piles
+    assert pile.steps == ("module app", "POOL")
+    assert held_below(growth, pile, re.compile(r"socket$")) == 30
+    assert held_below(growth, pile, re.compile(r"FileIO$")) == 0
 
 
 def test_a_linked_list_piles_up_in_its_module() -> None:

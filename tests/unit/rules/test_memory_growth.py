@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.growth import CodePlace, ContainerGrowth, gather
-from perfkit.analysis.heap_growth import Pile
+from perfkit.analysis.heap_growth import Pile, heap_growth
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
@@ -18,6 +18,7 @@ from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue, sites_of
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
+from tests.unit.analysis.drawings import pool as drawn_pool
 from tests.unit.rules.situations import (
     NATIVE,
     Service,
@@ -122,6 +123,30 @@ def test_a_deque_is_a_queue_when_others_take_from_it(function: str, has_run: boo
         code=places,
     )
     assert is_queue(held) is is_one
+
+
+@pytest.mark.parametrize(
+    ("pooled_ratio", "limits", "verdict"),
+    [
+        pytest.param(1.0, True, Verdict.UNDECIDED, id="in-a-pool-that-its-code-limits"),
+        pytest.param(1.0, False, Verdict.FAIL, id="in-a-list-that-nothing-limits"),
+        pytest.param(0.2, True, Verdict.FAIL, id="mostly-beside-the-pool"),
+    ],
+)
+def test_descriptors_of_a_pool_that_warms_up_are_no_leak(
+    pooled_ratio: float, limits: bool, verdict: Verdict, tmp_path: Path
+) -> None:
+    evidence = gather(descriptor_leak(seconds=30).record(tmp_path / "p"), PID)
+    assert evidence.descriptors is not None
+    added = int(evidence.descriptors.last - evidence.descriptors.first)
+    grown = heap_growth(drawn_pool(1), drawn_pool(round(added * pooled_ratio)), least_bytes=1)
+    [pile] = grown.piles
+    place = CodePlace("bounds", "Pool.get", "app/pool.py", 14, has_run=True)
+    [files] = [each for each in evidence.containers if each.owner == ("module app.audit", "FILES")]
+    held = replace(files, owner=("module app", "POOL"), pile=pile, code=(place,) if limits else ())
+    finding = RULE.judge(replace(evidence, containers=(held,), heap_growth=grown, snapshots_s=(1.0, 29.0)))
+    assert finding.verdict is verdict, finding.title
+    assert ("Pool.get" in finding.title) == (verdict is Verdict.UNDECIDED)
 
 
 def test_the_line_that_enlarges_one_object_is_named_though_it_leaves_no_more_of_them(tmp_path: Path) -> None:
