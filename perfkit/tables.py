@@ -319,7 +319,7 @@ CONTAINER_SIZES = Table(
         Column("rung", pa.int32(), "number of the census, from 0"),
         Column("container", pa.string(), "identity of the container within the process"),
         Column("type", pa.string(), "module.qualname of the container's type"),
-        _count("items", "its length: items, or bytes of a bytearray or BytesIO"),
+        _count("items", "its length: items, or bytes of a bytearray or BytesIO, characters of a StringIO"),
         Column("item_type", pa.string(), "most frequent type among its newest items", nullable=True),
         Column("owner", pa.string(), "path from a module to it, steps joined by ' > '; NULL: not found", nullable=True),
         _count(

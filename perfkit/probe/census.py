@@ -13,7 +13,7 @@ import time
 from _thread import get_ident
 from collections import Counter, OrderedDict, defaultdict, deque
 from functools import partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
 }  # fmt: skip
 _OTHER_LENGTHS = {"array.array": "__len__", "_queue.SimpleQueue": "qsize"}
 """Methods of types that need not be loaded."""
-_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO"})
+_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO", "_io.StringIO"})
 _MIN_BYTES = 16_384
 _MAX_HELD_BYTES = 32 << 20
 """What we hold of bytearrays until the next rung shows whether they grow: the target may want to let go of them."""
@@ -90,7 +90,7 @@ def type_name(kind: type) -> str:
 def _position(file: Any) -> int:
     """Return where a file in memory will be written next; 0 when it is closed."""
     try:
-        return int(BytesIO.tell(file))
+        return int((BytesIO if isinstance(file, BytesIO) else StringIO).tell(file))
     except ValueError:
         return 0
 
@@ -115,7 +115,7 @@ class Kind:
         if self.name == "functools._lru_cache_wrapper":
             self.length = lambda cached: cached.cache_info().currsize
         for base in mro if self.length is None else ():
-            if base is BytesIO:
+            if base is BytesIO or base is StringIO:
                 # Not the length of a view of its buffer: while there is one, nobody can write.
                 self.length = _position
             elif method := _OTHER_LENGTHS.get(type_name(base)):

@@ -30,6 +30,7 @@ from _thread import get_ident
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from contextlib import suppress
+from io import StringIO
 from itertools import accumulate, chain, filterfalse, repeat
 from operator import add, sub
 
@@ -648,6 +649,9 @@ class Walk:
         """Write a batch of objects of one type and what they refer to."""
         ids = array("q", map(id, part))
         targets, labels, degrees = self._references(known, kind, part)
+        if kind is StringIO:
+            # What is in it is in no size: a byte for each character at least, four once it was read.
+            self._beside = array("q", map(_characters, part))
         uniform, beside = known.constant_bytes, self._beside
         sizes = array("q") if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
         if beside is not None:
@@ -1059,6 +1063,14 @@ class Walk:
 _ATOMS = frozenset(
     (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...), type(NotImplemented))
 )
+
+
+def _characters(file: Any) -> int:
+    """Return how much was written into a text file in memory; 0 when it is closed."""
+    try:
+        return StringIO.tell(file)
+    except ValueError:
+        return 0
 
 
 def _is_intact(frame: Any) -> bool:

@@ -126,6 +126,7 @@ def test_the_size_of_an_instance_is_what_it_takes_with_its_attributes(version: s
             sum(graph.size_bytes[each] for each in spaces if graph.type(each) == "builtins.dict")
         )
         assert sizes / 50 == pytest.approx(bytes_each, rel=0.06), name
+    assert 100_000 <= graph.size_bytes[graph.of_type("_io.StringIO")].max() <= 101_000
 
 
 @every_version

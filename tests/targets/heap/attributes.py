@@ -1,6 +1,7 @@
 """Instances with one and with eight attributes, and what they take by what was allocated for them."""
 
 import gc
+import io
 import json
 import sys
 import tracemalloc
@@ -22,6 +23,10 @@ class Slotted:
 
     def __init__(self):
         self.a = self.b = self.c = None
+
+
+TEXT = io.StringIO()
+TEXT.write("x" * 100_000)
 
 
 def main():
