@@ -104,6 +104,7 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     objects_after, bytes_after = counts(classes, groups_after, after)
     more, bytes_more = objects_after - objects_before, bytes_after - bytes_before
     then, now = groups_before[stayed_before], groups_after[stayed_after]
+    came, new_bytes = counts(classes, np.where(is_new, groups_after, -1), after)
     below = classes.children()
     _join_renamed(classes, below, objects_before, objects_after, (then, now), (more, bytes_more))
     _take_back_moves(then, now, after.size_bytes[stayed_after], (more, bytes_more))
@@ -118,6 +119,8 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
         objects_before=objects_after - more,
         bytes=bytes_more,
         behind=classes.sums(bytes_more),
+        came=came,
+        new_behind=classes.sums(new_bytes),
         below=below,
     )
     roots = [number for number, parent in enumerate(classes.parent) if parent < 0]
@@ -259,7 +262,10 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """What each class grew by, and the snapshots with the class of each object; `is_new`: it was not in the earlier."""
+    """What each class grew by, and the snapshots with the class of each object; `is_new`: it was not in the earlier.
+
+    Of each class, `came` are its new objects, `new_behind` the bytes of all new objects behind it, its own included.
+    """
 
     before: HeapGraph
     after: HeapGraph
@@ -271,12 +277,22 @@ class _Growth:
     objects_before: Ints
     bytes: Ints
     behind: Ints
+    came: Ints
+    new_behind: Ints
     below: list[list[int]]
 
     def is_steady(self, number: int) -> bool:
-        """Whether a class has hardly more objects than before."""
+        """Whether a class has hardly more objects than before, or what grew is not behind those that it has more of.
+
+        Of a leak that is old, the share that is new is small: then most of its new objects must have stayed,
+        and they, and about as many others as they are, must make up the growth.
+        """
         more = int(self.objects[number])
-        return more <= STEADY_OBJECTS or more <= STEADY_RATIO * int(self.objects_before[number])
+        if more <= STEADY_OBJECTS or more > STEADY_RATIO * int(self.objects_before[number]):
+            return more <= STEADY_OBJECTS
+        most = max((int(self.objects[child]) for child in self.below[number]), default=0)
+        is_theirs = 2 * int(self.new_behind[number]) >= int(self.behind[number]) > 0
+        return not (is_theirs and int(self.came[number]) <= 2 * more and most <= 2 * more)
 
     def places(self, start: int, least: float) -> Iterator[_Place]:
         """Yield where the growth behind a class piles up; places with less than `least` bytes are left out."""
