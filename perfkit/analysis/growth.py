@@ -80,7 +80,8 @@ class ContainerGrowth:
     `owner` is the path from a root to it, `p` the chance of such a rise without a trend. `pile`
     is what two snapshots of the heap say of it, and `bytes_per_s` how fast everything behind it
     grows by them. With fewer than 6 `rungs` its length was not followed: then `backed` says
-    whether the memory of the process kept growing. `code` is who changes it.
+    whether the memory of the process kept growing. `code` is who changes it. `is_unlimited`: it is of
+    a type that can have a limit, and says that it has none.
     """
 
     container: str
@@ -101,6 +102,7 @@ class ContainerGrowth:
     bytes_per_s: float | None = None
     backed: bool = False
     code: tuple[CodePlace, ...] = ()
+    is_unlimited: bool = False
 
     @property
     def keeps_growing(self) -> bool:
@@ -397,7 +399,7 @@ def with_piles(
             for name in names:
                 rest.pop(name, None)
         series = _lengths([rows_of[name] for name in names])
-        limit = _limit_of(rows_of, names)
+        limits = [rows_of[name]["limit_items"].iloc[-1] for name in names]
         if series is None and len(pile.holders) > 1:
             # Many short ones in a container that does not get longer: it knows their sum.
             outer = by_address.get(_around(grown.after, pile.node), [])
@@ -408,7 +410,7 @@ def with_piles(
         if series is None and pile.item_type is not None:
             series = _numbers(census, pile.item_type, pile.objects)
         backed = backing is not None and backing.supports(pile, between_s)
-        found = _piled(pile, between_s, series, load, limit=limit, backed=backed)
+        found = _piled(pile, between_s, series, load, limits=limits, backed=backed)
         piles.append(replace(found, container=names[0]) if names else found)
     known = [_owned(each, grown.after) for each in rest.values()]
     return sorted(piles, key=lambda each: -(each.bytes_per_s or 0.0)) + known
@@ -460,7 +462,7 @@ def _piled(
     series: tuple[Floats, Floats] | None,
     load: "Load | None",
     *,
-    limit: int | None,
+    limits: Sequence[float | None],
     backed: bool,
 ) -> ContainerGrowth:
     """Return the growth of a pile, by its length over time where that is known."""
@@ -469,7 +471,9 @@ def _piled(
         "type": pile.type.removeprefix("builtins."),
         "item_type": pile.item_type,
         "owner": pile.steps,
-        "limit_items": limit,
+        # Several have one limit each, which says nothing about all of them.
+        "limit_items": _limit(limits[0]) if len(limits) == 1 else None,
+        "is_unlimited": bool(limits) and all(_has_none(limit) for limit in limits),
         "pile": pile,
         "bytes_per_s": pile.bytes / between_s,
     }
@@ -538,12 +542,14 @@ def _numbers(census: pd.DataFrame, kind: str, objects: int) -> tuple[Floats, Flo
     return rows["at_ns"].to_numpy(np.float64) / 1e9, counts
 
 
-def _limit_of(rows_of: Mapping[str, pd.DataFrame], names: Sequence[str]) -> int | None:
-    """Return the limit that one of some containers declares; of several, only when there is one container."""
-    if len(names) != 1:
-        return None
-    limit = rows_of[names[0]]["limit_items"].iloc[-1]
-    return None if pd.isna(limit) else int(limit)
+def _limit(cell: float | None) -> int | None:
+    """Return the limit that a container declares, None when it declares none, or that it has none."""
+    return int(cell) if cell is not None and not pd.isna(cell) and cell > 0 else None
+
+
+def _has_none(cell: float | None) -> bool:
+    """Return whether a container says that it has no limit."""
+    return cell is not None and not pd.isna(cell) and cell == 0
 
 
 def with_code(containers: Sequence[ContainerGrowth], code: Mapping[str, Sequence[CodePlace]]) -> list[ContainerGrowth]:
@@ -631,7 +637,8 @@ def _container(name: str, rows: pd.DataFrame, items: Floats, *, p: float, load: 
         type=str(last["type"]).removeprefix("builtins."),
         item_type=None if pd.isna(last["item_type"]) else str(last["item_type"]),
         owner=tuple(step for step in owner.split(" > ") if step),
-        limit_items=None if limit is None or pd.isna(limit) else int(limit),
+        limit_items=_limit(limit),
+        is_unlimited=_has_none(limit),
         p=p,
         **_course(rows["at_ns"].to_numpy(np.float64) / 1e9, items, load),
     )

@@ -6,6 +6,7 @@ class as large as it was. So growth is summed by class, and followed from the ro
 object that is not more numerous than before: that is what holds the others.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.path_classes import PathClasses, classify_all, counts
+from perfkit.analysis.path_classes import MAX_DEPTH, PathClasses, classify_all, counts
 from perfkit.profile import Profile
 
 Ints = NDArray[np.int64]
@@ -103,6 +104,7 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
     objects_after, bytes_after = counts(classes, groups_after, after)
     more, bytes_more = objects_after - objects_before, bytes_after - bytes_before
     then, now = groups_before[stayed_before], groups_after[stayed_after]
+    came, new_bytes = counts(classes, np.where(is_new, groups_after, -1), after)
     below = classes.children()
     _join_renamed(classes, below, objects_before, objects_after, (then, now), (more, bytes_more))
     _take_back_moves(then, now, after.size_bytes[stayed_after], (more, bytes_more))
@@ -117,6 +119,8 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
         objects_before=objects_after - more,
         bytes=bytes_more,
         behind=classes.sums(bytes_more),
+        came=came,
+        new_behind=classes.sums(new_bytes),
         below=below,
     )
     roots = [number for number, parent in enumerate(classes.parent) if parent < 0]
@@ -141,6 +145,25 @@ def heap_growth(before: HeapGraph, after: HeapGraph, least_bytes: float = MIN_BY
         imported_bytes=imported_bytes,
         piles=tuple(sorted((pile for pile in piles if pile is not None), key=lambda pile: (-pile.bytes, pile.steps))),
     )
+
+
+def held_below(grown: HeapGrowth, pile: Pile, kinds: re.Pattern[str]) -> int:
+    """Return how many objects of some types the holders of a pile lead to in the later snapshot.
+
+    Args:
+        grown: the snapshots.
+        pile: what grew.
+        kinds: matches the names of the types.
+    """
+    after = grown.after
+    wanted = [number for number, name in enumerate(after.types) if kinds.search(name)]
+    at = np.flatnonzero(np.isin(after.type_of, wanted) & ~after.is_ours)
+    below = np.zeros(len(at), bool)
+    for _step in range(MAX_DEPTH):
+        below |= np.isin(at, pile.holders)
+        inside = at < len(after)
+        at = np.where(inside, after.parent[np.where(inside, at, 0)], at)
+    return int(below.sum())
 
 
 def _moves(then: Ints, now: Ints, values: Ints) -> list[tuple[int, int, int, float]]:
@@ -239,7 +262,10 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Growth:
-    """What each class grew by, and the snapshots with the class of each object; `is_new`: it was not in the earlier."""
+    """What each class grew by, and the snapshots with the class of each object; `is_new`: it was not in the earlier.
+
+    Of each class, `came` are its new objects, `new_behind` the bytes of all new objects behind it, its own included.
+    """
 
     before: HeapGraph
     after: HeapGraph
@@ -251,12 +277,22 @@ class _Growth:
     objects_before: Ints
     bytes: Ints
     behind: Ints
+    came: Ints
+    new_behind: Ints
     below: list[list[int]]
 
     def is_steady(self, number: int) -> bool:
-        """Whether a class has hardly more objects than before."""
+        """Whether a class has hardly more objects than before, or what grew is not behind those that it has more of.
+
+        Of a leak that is old, the share that is new is small: then most of its new objects must have stayed,
+        and they, and about as many others as they are, must make up the growth.
+        """
         more = int(self.objects[number])
-        return more <= STEADY_OBJECTS or more <= STEADY_RATIO * int(self.objects_before[number])
+        if more <= STEADY_OBJECTS or more > STEADY_RATIO * int(self.objects_before[number]):
+            return more <= STEADY_OBJECTS
+        most = max((int(self.objects[child]) for child in self.below[number]), default=0)
+        is_theirs = 2 * int(self.new_behind[number]) >= int(self.behind[number]) > 0
+        return not (is_theirs and int(self.came[number]) <= 2 * more and most <= 2 * more)
 
     def places(self, start: int, least: float) -> Iterator[_Place]:
         """Yield where the growth behind a class piles up; places with less than `least` bytes are left out."""

@@ -93,13 +93,14 @@ def name_of(expression: Any) -> str | None:
 class Reader:
     """Goes through the instructions of one code object.
 
-    `effects` is what it does, in the order of the code; `exits` the offsets at which it raises or
-    returns, `raises` those at which it raises; `result` what it returns or yields; `known` what
-    its variables stand for at the end.
+    `effects` is what it does, in the order of the code; `lookups` what it looks up by key or index;
+    `exits` the offsets at which it raises or returns, `raises` those at which it raises; `result`
+    what it returns or yields; `known` what its variables stand for at the end.
     """
 
     def __init__(self, code: CodeType, known: dict[str, Any], depth: int) -> None:
         self.effects: list[Effect] = []
+        self.lookups: list[Effect] = []
         self.exits: set[int] = set()
         self.raises: set[int] = set()
         self.result: list[Any] = []
@@ -172,9 +173,14 @@ class Reader:
 
     def _note(self, kind: str, what: Any, *args: Any) -> Effect:
         """Note an effect at this instruction."""
+        effect = self._effect(kind, what, *args)
+        self.effects.append(effect)
+        return effect
+
+    def _effect(self, kind: str, what: Any, *args: Any) -> Effect:
+        """Return an effect of this instruction."""
         effect = Effect(kind, self._offset, self._line, what, args)
         effect.loops = tuple(iterable for _end, iterable in self._loops)
-        self.effects.append(effect)
         return effect
 
     # Names.
@@ -267,6 +273,7 @@ class Reader:
     def _binary_subscr(self, _value: Any, _arg: int) -> None:
         of, key = self._pop(2)
         self._push(("item", of, key))
+        self.lookups.append(self._effect("lookup", of, key))
 
     def _store_subscr(self, _value: Any, _arg: int) -> None:
         value, of, key = self._pop(3)

@@ -13,7 +13,7 @@ import time
 from _thread import get_ident
 from collections import Counter, OrderedDict, defaultdict, deque
 from functools import partial
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import chain, islice, repeat
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
 }  # fmt: skip
 _OTHER_LENGTHS = {"array.array": "__len__", "_queue.SimpleQueue": "qsize"}
 """Methods of types that need not be loaded."""
-_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO"})
+_OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO", "_io.StringIO"})
 _MIN_BYTES = 16_384
 _MAX_HELD_BYTES = 32 << 20
 """What we hold of bytearrays until the next rung shows whether they grow: the target may want to let go of them."""
@@ -103,7 +103,7 @@ def _is_a(thing: Any, kinds: type | tuple[type, ...]) -> bool:
 def _position(file: Any) -> int:
     """Return where a file in memory will be written next; 0 when it is closed."""
     try:
-        return int(BytesIO.tell(file))
+        return int((BytesIO if isinstance(file, BytesIO) else StringIO).tell(file))
     except ValueError:
         return 0
 
@@ -128,7 +128,7 @@ class Kind:
         if self.name == "functools._lru_cache_wrapper":
             self.length = lambda cached: cached.cache_info().currsize
         for base in mro if self.length is None else ():
-            if base is BytesIO:
+            if base is BytesIO or base is StringIO:
                 # Not the length of a view of its buffer: while there is one, nobody can write.
                 self.length = _position
             elif method := _OTHER_LENGTHS.get(type_name(base)):
@@ -532,7 +532,7 @@ class Recorder:
                     "inner": sums[:],
                     "item_type": _item_type(container),
                     "owner": owner,
-                    "limit": _limit(container) or limit,
+                    "limit": _limit(container) or limit or (0 if _is_unlimited(container) else None),
                 }
             )
             lengths[:-1] = []
@@ -924,6 +924,13 @@ def _limit(container: Any) -> int | None:
         limit: int | None = container.cache_info().maxsize
         return limit
     return _limit_of(container)
+
+
+def _is_unlimited(container: Any) -> bool:
+    """Whether a container that can have a limit of its own says that it has none."""
+    if type(container) is deque:
+        return container.maxlen is None
+    return type(container).__name__ == "_lru_cache_wrapper" and container.cache_info().maxsize is None
 
 
 def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:

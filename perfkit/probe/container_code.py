@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from collections import defaultdict
 from itertools import chain
 from types import CodeType, FunctionType
 
@@ -245,6 +246,11 @@ class Reading:
         for function in self._done.values():
             Sentence(self, self._wanted, function).read()
             yield
+        if isinstance(self._wanted.container, defaultdict) and not any(key[0] == "inserts" for key in self._found):
+            # To look for a key that is not there puts it in, which is all that does.
+            for function in self._done.values():
+                Sentence(self, self._wanted, function).read(are_lookups_inserts=True)
+                yield
 
     def _is_relevant(self, function: Function) -> bool:
         """Whether a function mentions more than a name that says nothing outside of the owner's class."""
@@ -366,10 +372,13 @@ class Sentence:
         self._is_bound = False
         self._sure = False
 
-    def read(self) -> None:
+    def read(self, *, are_lookups_inserts: bool = False) -> None:
         """Note what each of its effects means."""
         for effect in self._reader.effects:
             getattr(self, "_" + effect.kind)(effect)
+        for effect in self._reader.lookups if are_lookups_inserts else ():
+            if self._level(effect.what) == self._wanted.depth:
+                self._insert(effect)
         if self._removals or self._inserts or not self._wanted.measures.isdisjoint(self._function.code.co_names):
             self._bounds()
             self._take_out()

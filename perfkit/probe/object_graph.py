@@ -30,8 +30,9 @@ from _thread import get_ident
 from array import array
 from collections import OrderedDict, defaultdict, deque
 from contextlib import suppress
+from io import StringIO
 from itertools import accumulate, chain, filterfalse, repeat
-from operator import sub
+from operator import add, sub
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -472,7 +473,7 @@ class Labels(dict):  # type: ignore[type-arg]
 class Kind:
     """What the walk needs to know of a type."""
 
-    __slots__ = ("constant_bytes", "get_dict", "is_own", "length", "number", "slots", "value_names")
+    __slots__ = ("constant_bytes", "get_dict", "has_values", "is_own", "length", "number", "slots", "value_names")
 
     def __init__(self, kind: type, number: int, name: str) -> None:
         self.number = number
@@ -484,11 +485,15 @@ class Kind:
         varies = type.__dict__["__itemsize__"].__get__(kind) or sizer is not object.__dict__["__sizeof__"]
         # Python code of the target is not run: then the basic size has to do.
         is_python = hasattr(sizer, "__code__") or hasattr(sizer, "__func__")
+        flags = type.__dict__["__flags__"].__get__(kind)
         self.constant_bytes: int | None = None
         if is_python or not varies:
-            self.constant_bytes = type.__dict__["__basicsize__"].__get__(kind) + 16 * bool(
-                type.__dict__["__flags__"].__get__(kind) & 1 << 14
-            )
+            # As sys.getsizeof does: what stands before the object for the collector, and for its `__dict__`.
+            before = 16 * bool(flags & _IS_COLLECTED) + 16 * bool(flags & _HAS_PREHEADER)
+            self.constant_bytes = type.__dict__["__basicsize__"].__get__(kind) + before
+        self.has_values = bool(flags & _HAS_MANAGED_DICT) and (
+            sys.version_info < (3, 13) or bool(flags & _HAS_INLINE_VALUES)
+        )
         self.get_dict = None
         self.slots: list[tuple[Any, str]] = []
         for space in spaces:
@@ -510,6 +515,22 @@ class Kind:
         )
 
 
+_IS_COLLECTED, _HAS_MANAGED_DICT, _HAS_INLINE_VALUES = 1 << 14, 1 << 4, 1 << 2
+_HAS_PREHEADER = _HAS_MANAGED_DICT | 1 << 3
+"""Flags of types: Py_TPFLAGS_HAVE_GC, _MANAGED_DICT, _INLINE_VALUES, _PREHEADER. Source: CPython, Include/object.h"""
+
+
+def _values_bytes(count: int) -> int:
+    """Return what the attributes of an instance take beside it while nobody has asked for its `__dict__`.
+
+    There is room for those that instances of its class have, and for one more.
+    Source: CPython, new_values() in Objects/dictobject.c of 3.11 and 3.12, _PyInlineValuesSize() of 3.13
+    """
+    if sys.hexversion < 0x030D0000:
+        return (count + 10) // 8 * 8 + 8 * (count + 1)
+    return 8 + (9 * (count + 1) + 7) // 8 * 8
+
+
 _GETSET = type(type(lambda: None).__dict__["__code__"])
 _MEMBER = type(type(lambda: None).__dict__["__globals__"])
 _FUNCTION = type(lambda: None)
@@ -519,6 +540,10 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
     OrderedDict: OrderedDict.__len__, tuple: tuple.__len__, str: str.__len__, bytes: bytes.__len__,
     bytearray: bytearray.__len__,
 }  # fmt: skip
+
+
+_OF_EVERY_FRAME = (_FUNCTION, type((lambda: None).__code__), dict)
+"""Types of what a frame refers to besides its variables: its function, its code, variables a debugger added."""
 
 
 async def _coroutine() -> None: ...
@@ -558,6 +583,8 @@ class Walk:
         self._found: list[Any] = []
         self._own: list[int] = []
         self._named: list[tuple[int, str, str]] = []
+        self._beside: array[int] | None = None
+        """What the attributes of the instances take that are being written."""
         self._counted: frozenset[type] = frozenset()
         """Types that a list of ours refers to once."""
         self.objects = self.references = 0
@@ -648,8 +675,14 @@ class Walk:
         """Write a batch of objects of one type and what they refer to."""
         ids = array("q", map(id, part))
         targets, labels, degrees = self._references(known, kind, part)
-        uniform = known.constant_bytes
-        sizes = b"" if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
+        if kind is StringIO:
+            # What is in it is in no size: a byte for each character at least, four once it was read.
+            self._beside = array("q", map(_characters, part))
+        uniform, beside = known.constant_bytes, self._beside
+        sizes = array("q") if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
+        if beside is not None:
+            sizes = array("q", map(add, repeat(uniform) if uniform is not None else sizes, beside))
+            uniform = self._beside = None
         items = b"" if known.length is None else array("q", map(known.length, part))
         header = array(
             "q",
@@ -722,7 +755,7 @@ class Walk:
             return self._of_instances(known, kind, part)
         lists = list(map(gc.get_referents, part))
         targets, _none, degrees = self._plain(lists)
-        if kind is tuple and (labels := self._of_closures(part, degrees)):
+        if kind is tuple and (labels := self._of_closures(part, targets, degrees)):
             return targets, labels, degrees
         return targets, None, degrees
 
@@ -765,10 +798,12 @@ class Walk:
         class_id = id(kind)
         noted: dict[int, Any] = {}
         get_dict, slots = known.get_dict, known.slots
+        beside = self._beside = array("q") if known.has_values else None
         lists = list(map(gc.get_referents, part))
         for each, referents in zip(part, lists):  # noqa: B905
             ids = list(map(id, referents))
             names = {class_id: is_class}
+            values_bytes = 0
             if get_dict is not None:
                 space = None
                 if self._in_copy or sys.version_info < (3, 11):
@@ -781,6 +816,9 @@ class Walk:
                         namespaces.add(id(space))
                     else:
                         names.update(zip(map(id, space.values()), map(attributes.__getitem__, space)))  # noqa: B905
+                        values_bytes = _values_bytes(len(space))
+            if beside is not None:
+                beside.append(values_bytes)
             for get, slot in slots:
                 try:
                     names[id(get(each))] = attributes[slot]
@@ -862,7 +900,7 @@ class Walk:
             names[id(function.__defaults__)] = self._strings["<defaults>"]
         return names
 
-    def _of_closures(self, part: list[tuple[Any, ...]], degrees: array[int]) -> array[int] | None:
+    def _of_closures(self, part: list[tuple[Any, ...]], targets: array[int], degrees: array[int]) -> array[int] | None:
         """Return labels for the cells of closures among some tuples, the names of their variables; None: no closure."""
         closures = self._closures
         found = [place for place, number in enumerate(map(id, part)) if number in closures]
@@ -871,9 +909,10 @@ class Walk:
         starts = [0, *accumulate(degrees)]
         labels = array("I", bytes(4 * starts[-1]))
         for place in found:
-            variables = closures[id(part[place])]
-            if len(variables) == degrees[place]:
-                labels[starts[place] : starts[place + 1]] = array("I", map(self._variables.__getitem__, variables))
+            # By identity: the collector goes through a tuple from its end.
+            names = dict(zip(map(id, part[place]), map(self._variables.__getitem__, closures[id(part[place])])))  # noqa: B905
+            mine = slice(starts[place], starts[place + 1])
+            labels[mine] = array("I", map(names.get, targets[mine], repeat(0)))
         return labels
 
     def _of_task(self, task: Any) -> dict[int, int]:
@@ -926,8 +965,8 @@ class Walk:
         return names
 
     def _of_frame(self, frame: Any) -> dict[int, int]:
-        """Return labels of the local variables of a frame that something refers to."""
-        return {} if _stale else self._locals_of(frame)
+        """Return labels of the local variables of a frame that something refers to, where they can be read."""
+        return {} if _stale or not _is_intact(frame) else self._locals_of(frame)
 
     def _locals_of(self, frame: Any) -> dict[int, int]:
         """Return labels of the local variables of a frame."""
@@ -1060,6 +1099,28 @@ class Walk:
 _ATOMS = frozenset(
     (str, bytes, int, float, bool, complex, type(None), bytearray, range, type(...), type(NotImplemented))
 )
+
+
+def _characters(file: Any) -> int:
+    """Return how much was written into a text file in memory; 0 when it is closed."""
+    try:
+        return StringIO.tell(file)
+    except ValueError:
+        return 0
+
+
+def _is_intact(frame: Any) -> bool:
+    """Whether the local variables that a frame object tells of are there: asking a frame for freed ones is fatal.
+
+    From 3.12.4 on, `close()` of a generator or coroutine lets go of its variables and leaves them in its frame.
+    Such a frame refers to none of them, whether it still belongs to the generator or has outlived it. What
+    waits or runs is asked through its generator and its thread.
+
+    Source: https://github.com/python/cpython/issues/125723, https://github.com/python/cpython/pull/118277
+    """
+    if sys.hexversion < 0x030C0000 or not frame.f_code.co_flags & _SUSPENDS:
+        return True
+    return any(type(each) not in _OF_EVERY_FRAME for each in gc.get_referents(frame))
 
 
 def _walk(write: Callable[[Any], None], max_objects: int, *, in_copy: bool) -> Iterator[None]:

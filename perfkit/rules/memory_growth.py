@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from perfkit.analysis.growth import MIN_RUNGS, CodePlace, ContainerGrowth, Evidence, gather
+from perfkit.analysis.heap_growth import held_below
 from perfkit.analysis.ledger import Growth
 from perfkit.analysis.naming import holder_name, numbers, place_text, short_type
 from perfkit.analysis.survival import MIN_POINTS, Place, SiteGrowth
@@ -16,7 +17,7 @@ from perfkit.profile import Profile
 from perfkit.units import bytes_text, seconds_text
 
 _CAN_BE_BOUNDED = re.compile(r"(^|\.)deque$|_lru_cache_wrapper$|^cachetools\.|(^|\.)\w*(LRU|TTL|LFU)\w*$")
-"""Types that can hold a limit of their own; growth without a known one proves nothing."""
+"""Types that can have a limit of their own; growth proves nothing where neither it nor its absence is known."""
 _QUEUE = re.compile(r"queue", re.IGNORECASE)
 _CACHE = re.compile(r"cache|memo(?!ry)|lru", re.IGNORECASE)
 _ENDS = re.compile(
@@ -35,6 +36,11 @@ _SURVIVES = 0.5
 """A line of whose allocations fewer survive does something else, too."""
 _MAX_LEAVES = 50
 """Survivors per item that a line may leave and still be taken for what makes the items."""
+_DESCRIPTORS = re.compile(r"(^|\.)(socket|SSLSocket|FileIO|Popen|\w*Transport)$")
+_THREADS = re.compile(r"^threading\.(Thread|Timer)$|\.\w*Thread$")
+"""Types of objects that own a descriptor or a thread."""
+_POOLED_RATIO = 0.4
+"""Part of the descriptors or threads that were added which a pool must keep to be what they are for."""
 _MOSTLY = 0.5
 _MAPPED_BYTES = 65_536
 """Half of what glibc takes from the kernel directly (M_MMAP_THRESHOLD): smaller allocations are in its own books."""
@@ -145,6 +151,9 @@ class MemoryGrowth:
             pool = evidence.filling_pool if class_ == "fd_leak" else None
             if pool is not None and pool.last - pool.first >= _OF_POOL * (growth.last - growth.first):
                 continue  # a pool that warms up; connections that are not given back are for `checkout_leak`
+            kept = next((each for each in evidence.containers if _is_pool_of(evidence, each, class_, growth)), None)
+            if kept is not None:
+                return self._pooled(evidence, kept, what, growth)
             mostly = f", mostly {added.what}" if added else ""
             beside = (
                 f"{holder_name(held.owner, held.type)} grows with them." if held else "no container grows with them."
@@ -167,6 +176,25 @@ class MemoryGrowth:
             # Who starts a thread puts it into the list of those that run.
             return replace(finding, site=_site(start), insertion=_site(start)) if start is not None else finding
         return None
+
+    def _pooled(self, evidence: Evidence, pool: ContainerGrowth, what: str, growth: Growth) -> Finding:
+        """Return the finding for threads or descriptors that pile up in a container which code limits."""
+        name, ends = holder_name(pool.owner, pool.type), limits_of(pool)
+        at_most = f"it holds at most {pool.limit_items:,}" if pool.limit_items else f"{place_text(ends[0])} limits it"
+        return _finding(
+            evidence,
+            Verdict.UNDECIDED,
+            "filling",
+            f"The number of {what} grows by {growth.slope.estimate:.2g} per second, from {growth.first:.0f} to "
+            f"{growth.last:.0f}; {name} keeps them, and {at_most}",
+            f"Nothing to do if {name} stops growing.",
+            holder=pool,
+            measured=growth.slope.estimate,
+            limit=self.min_count / max(growth.window_s, 1.0),
+            unit="1/s",
+            confidence=0.7,
+            needs=(f"a recording of {seconds_text(max(4 * evidence.window_s, 60))}, to see whether it stops",),
+        )
 
     def _held(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield a finding for each holder that keeps growing by more than the gate, the fastest first."""
@@ -248,7 +276,7 @@ class MemoryGrowth:
             )
         if ends := limits_of(held):
             return self._bounded(evidence, held, rate, ends, shared)
-        if _CAN_BE_BOUNDED.search(held.type):
+        if _CAN_BE_BOUNDED.search(held.type) and not held.is_unlimited:
             return _finding(
                 evidence,
                 Verdict.UNDECIDED,
@@ -358,7 +386,7 @@ class MemoryGrowth:
             return native
         in_use = self._mattering((parts.glibc_in_use,), max(gate, self.tracer_bytes_per_s if evidence.traced else 0.0))
         if in_use and self._is_outside_of_python(evidence, in_use[0].slope):
-            return self._native_leak(evidence, in_use[0].slope, ())
+            return self._native_leak(evidence, in_use[0].slope, _outside_sites(evidence, in_use[0].slope))
         if not anon:
             return self._cached(evidence)
         rate, sites = anon[0].slope, [each for each in evidence.sites if each.keeps_growing]
@@ -510,12 +538,29 @@ def _weight(evidence: Evidence, held: ContainerGrowth) -> tuple[bool, bool, floa
     return not held.owner, held.bytes_per_s is None, -(held.bytes_per_s or guess)
 
 
+def _is_pool_of(evidence: Evidence, held: ContainerGrowth, class_: str, growth: Growth) -> bool:
+    """Whether a container with a limit keeps a good part of the threads or descriptors that were added.
+
+    What comes to be in a server for a client of the same process is added, too, and is not in the client's pool.
+    """
+    if held.pile is None or evidence.heap_growth is None or not held.owner:
+        return False
+    if not limits_of(held) and not (held.limit_items and held.last <= held.limit_items):
+        return False
+    kept = held_below(evidence.heap_growth, held.pile, _THREADS if class_ == "thread_leak" else _DESCRIPTORS)
+    return kept >= _POOLED_RATIO * (growth.last - growth.first)
+
+
 def is_queue(held: ContainerGrowth) -> bool:
     """Whether a container is filled and emptied by different functions, oldest first, or is called a queue."""
     if any(_QUEUE.search(part) for part in (held.type, *held.owner[1:])):
         return True
     fill = {place.function for place in held.places("inserts")}
-    takes = [place for place in held.places("evicts") if place.has_run is not False and place.function not in fill]
+    takes = [
+        place
+        for place in held.places("evicts")
+        if place.function not in fill and place.has_run is not False and not _only_at_the_end(place, but="drain")
+    ]
     return held.type.endswith("deque") and bool(fill) and bool(takes) and not held.places("bounds")
 
 
@@ -527,12 +572,14 @@ def limits_of(held: ContainerGrowth) -> list[CodePlace]:
     does not say that they do so at the end of everything.
     """
     bounds = [place for place in held.places("bounds") if place.has_run is not False and not place.limit_items]
-    evicts = [
-        place
-        for place in held.places("evicts")
-        if place.has_run or (place.has_run is None and not _ENDS.match(place.function.rpartition(".")[2]))
-    ]
+    evicts = [place for place in held.places("evicts") if place.has_run is not False and not _only_at_the_end(place)]
     return [*bounds, *held.places("expires"), *evicts]
+
+
+def _only_at_the_end(place: CodePlace, but: str = "\0") -> bool:
+    """Whether a line that is not known to have run is in a function whose name says that it ends everything."""
+    name = place.function.rpartition(".")[2]
+    return place.has_run is None and bool(_ENDS.match(name)) and not name.strip("_").startswith(but)
 
 
 def sites_of(evidence: Evidence, held: ContainerGrowth) -> list[SiteGrowth]:
@@ -565,6 +612,9 @@ def _may_fill(site: SiteGrowth, held: ContainerGrowth) -> bool:
     """Whether a site leaves about as much behind as piles up in a holder: in survivors per item, else in bytes."""
     leaves = leaves_per_item(site, held)
     known = held.bytes_per_s if held.pile is not None else None
+    if known is not None and held.item_type is None:
+        # One object that gets larger moves each time: what is alive of its line grows like it, by leaps.
+        return _MOSTLY * known <= site.bytes_per_s.estimate <= _MOST_RATIO * known
     return 1 <= leaves <= _MAX_LEAVES or (
         leaves > _MAX_LEAVES and known is not None and site.bytes_per_s.estimate <= _MOST_RATIO * known
     )
@@ -573,6 +623,16 @@ def _may_fill(site: SiteGrowth, held: ContainerGrowth) -> bool:
 def leaves_per_item(site: SiteGrowth, held: ContainerGrowth) -> int:
     """Return how many survivors a site leaves per item of a container, to the nearest number."""
     return round(site.objects_per_s.estimate / held.items_per_s.estimate) if held.items_per_s.estimate > 0 else 0
+
+
+def _outside_sites(evidence: Evidence, rate: Slope) -> list[SiteGrowth]:
+    """Return the sites that leave what grows outside of Python's objects, most bytes first.
+
+    What is alive of them must keep growing and be a part of the growth, however much else comes and goes
+    there: a statement that a database keeps a row of also makes what it returns.
+    """
+    lowest, highest = _MINOR_RATIO * rate.estimate, _MOST_RATIO * rate.estimate
+    return [each for each in evidence.sites if each.keeps_growing and lowest <= each.bytes_per_s.estimate <= highest]
 
 
 def rate_of(evidence: Evidence, sites: Sequence[SiteGrowth], held: ContainerGrowth) -> Slope | None:

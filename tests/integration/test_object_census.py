@@ -71,6 +71,7 @@ def test_a_growing_container_is_named_by_the_way_to_it(
     [
         pytest.param("module __main__ > EVENTS", "_queue.SimpleQueue", id="a-queue-written-in-C"),
         pytest.param("module __main__ > UPLOADS", "_io.BytesIO", id="a-file-in-memory"),
+        pytest.param("module __main__ > REPORT", "_io.StringIO", id="a-text-file-in-memory"),
         pytest.param("module __main__ > App > .received", "builtins.bytearray", id="a-bytearray"),
     ],
 )

@@ -95,6 +95,42 @@ def test_every_way_of_holding_an_object_is_told_and_the_target_is_as_before(
 
 
 @every_version
+@pytest.mark.parametrize("copy", ["auto", "never"])
+def test_frames_whose_variables_were_freed_are_not_asked_for_them(version: str, copy: str, tmp_path: Path) -> None:
+    """The frame of a generator that was closed tells of objects that are gone; who touches them, dies."""
+    with running(str(HEAP / "closed_generators.py"), python=interpreter(version)) as target:
+        for attempt in range(2):
+            folder = tmp_path / str(attempt)
+            folder.mkdir()
+            with recorded(target, folder, copy=copy):
+                pass
+            [graph], quality = graphs(folder)
+            assert target.process.poll() is None
+            assert ("slices" in (quality["note"] or "")) == (copy == "never"), quality
+            assert len(graph.of_type("builtins.frame")) >= 250
+
+
+@every_version
+@pytest.mark.parametrize("copy", ["auto", "never"])
+def test_the_size_of_an_instance_is_what_it_takes_with_its_attributes(version: str, copy: str, tmp_path: Path) -> None:
+    with running(str(HEAP / "attributes.py"), python=interpreter(version)) as target:
+        truth = ask(target)
+        with recorded(target, tmp_path, copy=copy):
+            pass
+    [graph], _quality = graphs(tmp_path)
+    for name, bytes_each in truth.items():
+        found = graph.of_type(f"__main__.{name}")
+        assert len(found) == 5000
+        # Up to 3.10 the attributes are in a dictionary of their own.
+        spaces = [child for child in range(len(graph)) if int(graph.parent[child]) in set(found[:50].tolist())]
+        sizes = int(graph.size_bytes[found[:50]].sum()) + int(
+            sum(graph.size_bytes[each] for each in spaces if graph.type(each) == "builtins.dict")
+        )
+        assert sizes / 50 == pytest.approx(bytes_each, rel=0.06), name
+    assert 100_000 <= graph.size_bytes[graph.of_type("_io.StringIO")].max() <= 101_000
+
+
+@every_version
 def test_the_thread_local_of_another_thread_is_seen(version: str, tmp_path: Path) -> None:
     with running(str(HEAP / "ground_truth.py"), python=interpreter(version)) as target, recorded(target, tmp_path):
         pass

@@ -18,6 +18,7 @@ import pytest
 
 from perfkit.decode import open_profile
 from perfkit.profile import Profile
+from tests.attach_targets import every_version, interpreter
 
 TARGETS = Path(__file__).parents[1] / "targets"
 MEMRAY_KEEPS = 2
@@ -188,6 +189,26 @@ def refused(pid: int, folder: Path) -> str:
     assert len(done.stderr.strip().splitlines()) == 2, "one sentence and one remedy"
     assert not folder.exists()
     return done.stderr
+
+
+@every_version
+def test_a_target_of_any_version_outlives_both_snapshots_of_its_heap(version: str, tmp_path: Path) -> None:
+    """The recorder's own generators are closed before the second one, like those of this target were."""
+    program = str(TARGETS / "heap" / "closed_generators.py")
+    with started(str(interpreter(version)), program) as (process, _ready):
+        perfkit(
+            "record",
+            "--pid",
+            str(process.pid),
+            "-d",
+            "3s",
+            "--collect",
+            "objects,gc,process",
+            "-o",
+            str(tmp_path / "p"),
+        )
+        assert process.poll() is None
+    assert Profile(tmp_path / "p").manifest.rows["heap_snapshots"] == 2
 
 
 def test_a_process_id_that_nobody_has_is_refused(tmp_path: Path) -> None:

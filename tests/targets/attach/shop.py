@@ -35,6 +35,7 @@ RECENT = collections.OrderedDict()
 RING = collections.deque(maxlen=90_000)
 EVENTS = queue.SimpleQueue()
 UPLOADS = io.BytesIO()
+REPORT = io.StringIO()
 HISTORY_OF = {f"customer-{number}": [] for number in range(40)}
 STATIC = [[number] for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 0)]
 
@@ -85,6 +86,7 @@ async def main():
         RING.append([number])
         EVENTS.put([number])
         UPLOADS.write(b"x" * 2000)
+        REPORT.write("x" * 2000)
         App.received += b"x" * 2000
         HISTORY_OF[f"customer-{number % 40}"].append(number)
         App.handlers.append(Session(number))

@@ -483,6 +483,41 @@ def group(key, value):
 case("defaultdict of lists", GROUPS, inserts=["group"])
 
 
+OWN = threading.local()
+OWN.buffers = []
+
+
+def remember_here(line):
+    OWN.buffers.append(line)
+
+
+case("thread-local list", OWN.buffers, inserts=["remember_here"])
+
+HITS = defaultdict(dict)
+
+
+def is_allowed(address):
+    return len(HITS[address]) < 100
+
+
+case("defaultdict that is looked up", HITS, inserts=["is_allowed"])
+
+READ = defaultdict(int)
+
+
+def count(word):
+    READ[word] += 1
+
+
+def times(word):
+    if len(READ) > 10_000:
+        return 0
+    return READ[word]
+
+
+case("defaultdict that is read beside", READ, inserts=["count"])
+
+
 class Index:
     def __init__(self):
         self.by_word = {}

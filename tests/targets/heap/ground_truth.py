@@ -80,8 +80,9 @@ STATIC = {number: Node(number) for number in range(3000)}
 
 
 def make_closure():
-    lines = [InClosure(number) for number in range(50)]
-    return lambda: lines
+    name, lines = ["a", "list", "of", "names"], [InClosure(number) for number in range(50)]
+    zone = {}
+    return lambda: (name, lines, zone)
 
 
 closure = make_closure()

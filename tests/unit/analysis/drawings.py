@@ -42,3 +42,16 @@ def sessions(count: int, *, static: int = 0) -> HeapGraph:
         things.append(SESSION)
         edges.append((3 if number < static else 2, len(things) - 1))
     return heap(things, edges)
+
+
+def pool(connections: int, sockets_elsewhere: int = 0) -> HeapGraph:
+    """Return module app > POOL > connections > sockets, beside a list with sockets of its own."""
+    things: list[Row] = [module("app"), DICT, {"type": "builtins.list"}, {"type": "builtins.list"}]
+    edges: list[tuple[int, int] | tuple[int, int, str]] = [(0, 1, "<dict>"), (1, 2, ".POOL"), (1, 3, ".OTHERS")]
+    for _ in range(connections):
+        things += [{"type": "app.Connection", "size_bytes": 500}, {"type": "socket.socket", "size_bytes": 90}]
+        edges += [(2, len(things) - 2), (len(things) - 2, len(things) - 1, ".sock")]
+    for _ in range(sockets_elsewhere):
+        things.append({"type": "socket.socket", "size_bytes": 90})
+        edges.append((3, len(things) - 1))
+    return heap(things, edges)

@@ -1,11 +1,13 @@
 """What grew between two snapshots, and where it piles up, on heaps that can be drawn on paper."""
 
+import re
+
 import pytest
 
 from perfkit.analysis.heap_graph import HeapGraph
-from perfkit.analysis.heap_growth import HeapGrowth, Pile, heap_growth
+from perfkit.analysis.heap_growth import HeapGrowth, Pile, heap_growth, held_below
 from perfkit.analysis.path_classes import PathClasses, classify_all, counts
-from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, sessions
+from tests.unit.analysis.drawings import DICT, SESSION, Row, heap, module, pool, sessions
 
 Edge = tuple[int, int] | tuple[int, int, str]
 
@@ -54,6 +56,36 @@ def test_of_many_containers_that_grow_the_way_to_them_is_told() -> None:
     assert pile.steps == ("module app", "USERS", "dict value")
     assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "app.Event", 90)
     assert len(pile.holders) == 3
+
+
+def test_what_the_items_of_a_pile_own_is_counted_and_nothing_beside_it() -> None:
+    growth = grown(pool(2, 5), pool(30, 5))
+    [pile] = growth.piles
+    assert pile.steps == ("module app", "POOL")
+    assert held_below(growth, pile, re.compile(r"socket$")) == 30
+    assert held_below(growth, pile, re.compile(r"FileIO$")) == 0
+
+
+def letters(count: int, added: int, buffer_bytes: int = 100) -> HeapGraph:
+    """Return module app > LETTERS > that many letters with a text each, the last ones with long texts; and a buffer."""
+    things: list[Row] = [module("app"), DICT, {"type": "builtins.list", "items": count + added}]
+    edges: list[Edge] = [(0, 1, "<dict>"), (1, 2, ".LETTERS")]
+    for number in range(count + added):
+        size_bytes = buffer_bytes if number == 0 else 60 if number < count else 1200
+        things += [{"type": "app.Letter", "size_bytes": 48}, {"type": "builtins.bytearray", "size_bytes": size_bytes}]
+        edges += [(2, len(things) - 2), (len(things) - 2, len(things) - 1, ".text")]
+    return heap(things, edges)
+
+
+def test_the_few_new_ones_of_an_old_leak_pile_up_where_all_the_others_are() -> None:
+    pile = only_pile(letters(2000, 0), letters(2000, 20))
+    assert (pile.steps, pile.type) == (("module app", "LETTERS"), "builtins.list")
+    assert (pile.item_type, pile.objects) == ("app.Letter", 20)
+
+
+def test_what_gets_larger_among_very_many_is_not_taken_for_the_few_that_are_new() -> None:
+    pile = only_pile(letters(2000, 0), letters(2000, 5, buffer_bytes=900_000))
+    assert (pile.steps[-1], pile.type, pile.item_type) == (".text", "builtins.bytearray", None)
 
 
 def test_a_linked_list_piles_up_in_its_module() -> None:

@@ -6,18 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from perfkit.analysis.growth import FillingPool, gather
+from perfkit.analysis.growth import CodePlace, ContainerGrowth, FillingPool, gather
+from perfkit.analysis.heap_growth import Pile, heap_growth
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE, MemoryGrowth
+from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue, sites_of
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
+from tests.unit.analysis.drawings import pool as drawn_pool
 from tests.unit.rules.pool_recording import PoolRecording
 from tests.unit.rules.situations import (
+    NATIVE,
     Service,
     descriptor_leak,
     filling_cache,
@@ -76,6 +80,109 @@ def test_nothing_bounded_is_called_a_leak(situation: Callable[..., Service], tra
     for seed in range(2):
         finding = judged(situation(seed=seed, seconds=30, tracer=tracer).record(tmp_path / str(seed)))
         assert finding.verdict is not Verdict.FAIL, finding.title
+
+
+@pytest.mark.parametrize("type_", ["collections.deque", "functools._lru_cache_wrapper"])
+def test_what_says_that_it_has_no_limit_is_a_leak(type_: str, tmp_path: Path) -> None:
+    service = filling_cache(limit=1_000_000, declared=False, type_=type_, seconds=30)
+    pages = next(key for key in service.containers if key[0] == type_)
+    service.containers[pages] = (service.containers[pages][0], 0)
+    finding = judged(service.record(tmp_path / "p"))
+    assert (finding.verdict, finding.class_) == (Verdict.FAIL, "python_leak"), finding.title
+
+
+@pytest.mark.parametrize(
+    ("function", "has_run", "is_one"),
+    [
+        pytest.param("Worker.step", None, True, id="taken-from-elsewhere"),
+        pytest.param("Worker.drain", None, True, id="drained"),
+        pytest.param("Listeners.clear", None, False, id="cleared-perhaps-never"),
+        pytest.param("Listeners.clear", True, True, id="cleared-at-times"),
+        pytest.param("Worker.step", False, False, id="never-taken-from"),
+    ],
+)
+def test_a_deque_is_a_queue_when_others_take_from_it(function: str, has_run: bool | None, is_one: bool) -> None:
+    places = (
+        CodePlace("inserts", "Listeners.add", "app/events.py", 10),
+        CodePlace("evicts", function, "app/events.py", 20, has_run=has_run),
+    )
+    held = ContainerGrowth(
+        container="0x1",
+        type="collections.deque",
+        item_type=None,
+        owner=("module app.events", "LISTENERS"),
+        limit_items=None,
+        items_per_s=Slope(1.0, 1.0, 1.0, 0.0, 10),
+        p=0.0,
+        every_rung=True,
+        persistence_ratio=1.0,
+        shape=None,
+        follows_load=False,
+        first=1,
+        last=9,
+        rungs=10,
+        code=places,
+    )
+    assert is_queue(held) is is_one
+
+
+@pytest.mark.parametrize(
+    ("pooled_ratio", "limits", "verdict"),
+    [
+        pytest.param(1.0, True, Verdict.UNDECIDED, id="in-a-pool-that-its-code-limits"),
+        pytest.param(1.0, False, Verdict.FAIL, id="in-a-list-that-nothing-limits"),
+        pytest.param(0.2, True, Verdict.FAIL, id="mostly-beside-the-pool"),
+    ],
+)
+def test_descriptors_of_a_pool_that_warms_up_are_no_leak(
+    pooled_ratio: float, limits: bool, verdict: Verdict, tmp_path: Path
+) -> None:
+    evidence = gather(descriptor_leak(seconds=30).record(tmp_path / "p"), PID)
+    assert evidence.descriptors is not None
+    added = int(evidence.descriptors.last - evidence.descriptors.first)
+    grown = heap_growth(drawn_pool(1), drawn_pool(round(added * pooled_ratio)), least_bytes=1)
+    [pile] = grown.piles
+    place = CodePlace("bounds", "Pool.get", "app/pool.py", 14, has_run=True)
+    [files] = [each for each in evidence.containers if each.owner == ("module app.audit", "FILES")]
+    held = replace(files, owner=("module app", "POOL"), pile=pile, code=(place,) if limits else ())
+    finding = RULE.judge(replace(evidence, containers=(held,), heap_growth=grown, snapshots_s=(1.0, 29.0)))
+    assert finding.verdict is verdict, finding.title
+    assert ("Pool.get" in finding.title) == (verdict is Verdict.UNDECIDED)
+
+
+def test_the_line_that_enlarges_one_object_is_named_though_it_leaves_no_more_of_them(tmp_path: Path) -> None:
+    """A buffer that grows is moved each time: its line frees as much as it allocates, but for what is added."""
+    evidence = gather(sessions_leak(seconds=30).record(tmp_path / "p"), PID)
+    [line] = [each for each in evidence.sites if each.site.function == "remember"]
+    held = next(each for each in evidence.containers if each.owner[0] == "module app.sessions")
+    rate, nothing = line.bytes_per_s, Slope(0.0, 0.0, 0.0, 1.0, 60)
+    moved = replace(line, objects_per_s=nothing, last_third=nothing, p_leak=0.05)
+    buffer = replace(
+        held, type="bytearray", item_type=None, items_per_s=nothing, bytes_per_s=rate.estimate, pile=pile("bytearray")
+    )
+    assert [each.site for each in sites_of(replace(evidence, sites=(moved,)), buffer)] == [line.site]
+    slower = replace(buffer, bytes_per_s=rate.estimate / 10)
+    assert sites_of(replace(evidence, sites=(moved,)), slower) == []
+
+
+def pile(type_: str) -> Pile:
+    """Return what two snapshots say of one object of a module that got larger."""
+    one = np.array([0], np.int64)
+    return Pile(
+        kind="module",
+        steps=("module app.sessions", "BUFFER"),
+        node=0,
+        holders=one,
+        holder_ids=one,
+        type=type_,
+        item_type=None,
+        items_before=0,
+        items_after=0,
+        objects=0,
+        bytes=1_000_000,
+        share=1.0,
+        newcomers=one[:0],
+    )
 
 
 def test_a_leak_is_named_completely(tmp_path: Path) -> None:
@@ -209,6 +316,25 @@ def test_the_allocator_says_whether_it_is_used_or_kept(column: str, class_: str,
         for t in range(60)
     ]  # fmt: skip
     assert judged(slow_healthy(tmp_path / "p", ledger=rows, heap=[], usage=[])).class_ == class_
+
+
+def test_the_line_below_which_native_code_keeps_memory_is_named_though_most_of_what_it_allocates_is_freed(
+    tmp_path: Path,
+) -> None:
+    """As by a database in memory: a statement leaves a row, and what it works with is freed."""
+    service = Service(seconds=30)
+    service.allocate(NATIVE, service.arrivals_s, np.full(len(service.arrivals_s), np.inf), 2048)
+    kept = service.traced[-1]
+    for _each in range(4):
+        service.allocate(NATIVE, service.arrivals_s, np.full(len(service.arrivals_s), 0.9), 512)
+    rows = [
+        {"at_ns": t * SECOND_NS, "rss_bytes": int(10**8 + kept(t)), "anon_bytes": int(8 * 10**7 + kept(t)),
+         "file_bytes": 2 * 10**7, "shmem_bytes": 0, "python_blocks": 10_000, "glibc_in_use_bytes": int(10**7 + kept(t))}
+        for t in range(1, 30)
+    ]  # fmt: skip
+    finding = judged(service.record(tmp_path / "p", ledger=rows))
+    assert finding.class_ == "native_leak"
+    assert finding.site == Site("compress", "app/codec.py", 90)
 
 
 @pytest.mark.parametrize(
