@@ -22,7 +22,6 @@ from perfkit.probe.code_objects import (
     is_module,
     member,
     members,
-    mro,
     namespace_of,
     plain,
     relative,
@@ -53,8 +52,7 @@ class Wanted:
     """
 
     def __init__(self, identity: str, path: list[tuple[str, Any]]) -> None:
-        self.identity, self.path = identity, _through_thread_local(path)
-        path = self.path
+        self.identity, self.path = identity, path
         self.container = path[-1][1]
         self.depth = 0
         last = len(path) - 1
@@ -107,16 +105,6 @@ class Wanted:
                 id(each.__code__) for each in methods if type(each) is FunctionType and "len" in each.__code__.co_names
             )
         return found
-
-
-def _through_thread_local(path: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Return a path with what a `threading.local` keeps for one thread as the attribute that code knows it as."""
-    for place, (_label, each) in enumerate(path):
-        if getattr(sys.modules["_thread"], "_local", MISSING) in mro(type(each)):
-            for further, (label, held) in enumerate(path[place + 1 :], place + 1):
-                if label.startswith("['"):
-                    return [*path[: place + 1], (f".{label[2:-2]}", held), *path[further + 1 :]]
-    return path
 
 
 class Match:
@@ -202,8 +190,6 @@ class Match:
                 return False
             if is_module(resolved):
                 return False
-            if resolved is wanted.owner and name in wanted.attributes:
-                return self._sure(True)  # a thread's own attribute
         owner = wanted.attributes.get(name)
         if of == ("local", function.first) and function.class_() is not None:
             owners = [owner] if owner is not None else list(wanted.attributes.values())

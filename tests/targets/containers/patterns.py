@@ -483,16 +483,6 @@ def group(key, value):
 case("defaultdict of lists", GROUPS, inserts=["group"])
 
 
-OWN = threading.local()
-OWN.buffers = []
-
-
-def remember_here(line):
-    OWN.buffers.append(line)
-
-
-case("thread-local list", OWN.buffers, inserts=["remember_here"])
-
 HITS = defaultdict(dict)
 
 
