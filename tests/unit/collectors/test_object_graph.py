@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,8 @@ def test_an_object_is_told_with_its_type_size_and_references(snapshot: tuple[Kep
     [row] = graph.objects.filter(pa.compute.equal(graph.objects["object_id"], id(kept))).to_pylist()
     assert row["type"] == f"{__name__}.Kept"
     assert (row["pid"], row["rung"]) == (PID, 3)
-    assert row["size_bytes"] == object.__sizeof__(kept) + 16
+    itself = sys.getsizeof(kept)
+    assert itself <= row["size_bytes"] <= itself + 48, "with what two attributes take beside it"
     found = labels(graph.references, kept)
     attributes = found if id(kept.name_of_it) in found else labels(graph.references, vars(kept))
     assert attributes[id(kept.name_of_it)] == ".name_of_it"
