@@ -103,7 +103,7 @@ def _is_a(thing: Any, kinds: type | tuple[type, ...]) -> bool:
 def _position(file: Any) -> int:
     """Return where a file in memory will be written next; 0 when it is closed."""
     try:
-        return int((BytesIO if isinstance(file, BytesIO) else StringIO).tell(file))
+        return int((BytesIO if _is_a(file, BytesIO) else StringIO).tell(file))
     except ValueError:
         return 0
 
@@ -930,7 +930,7 @@ def _is_unlimited(container: Any) -> bool:
     """Whether a container that can have a limit of its own says that it has none."""
     if type(container) is deque:
         return container.maxlen is None
-    return type(container).__name__ == "_lru_cache_wrapper" and container.cache_info().maxsize is None
+    return _name(type(container)) == "_lru_cache_wrapper" and container.cache_info().maxsize is None
 
 
 def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:

@@ -216,7 +216,7 @@ def default(function: Function, name: str) -> Any:
 def relative(expression: Any, function: Function) -> Any:
     """Return the module of a relative import."""
     package = function.namespace.get("__package__")
-    if not isinstance(package, str):
+    if type(package) is not str:
         return MISSING
     parts = package.split(".")
     parts = parts[: len(parts) - expression[2] + 1]

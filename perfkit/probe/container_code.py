@@ -246,7 +246,9 @@ class Reading:
         for function in self._done.values():
             Sentence(self, self._wanted, function).read()
             yield
-        if isinstance(self._wanted.container, defaultdict) and not any(key[0] == "inserts" for key in self._found):
+        if issubclass(type(self._wanted.container), defaultdict) and not any(
+            key[0] == "inserts" for key in self._found
+        ):
             # To look for a key that is not there puts it in, which is all that does.
             for function in self._done.values():
                 Sentence(self, self._wanted, function).read(are_lookups_inserts=True)

@@ -23,5 +23,5 @@ def test_no_method_of_any_object_is_called(version: str, tmp_path: Path) -> None
     assert quality.taken["object_census"] >= 2, quality.note["object_census"]
     assert quality.taken["object_graph"] == 2, quality.note["object_graph"]
     assert quality.taken["cyclic_garbage"] > 0
-    followed = profile.sql("select distinct path from container_sizes where path like '%HOLDER%'")
+    followed = profile.sql("select distinct owner from container_sizes where owner like '%HOLDER%'")
     assert len(followed) > 0, "what grows is found all the same"

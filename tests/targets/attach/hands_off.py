@@ -149,7 +149,7 @@ sys.modules["no_module_at_all_2"] = SLOTS
 def fill():
     number = 0
     while True:
-        for _ in range(40):
+        for _ in range(10):
             number += 1
             for items, kind in zip(ITEMS, KINDS):
                 items.append(make(kind))
