@@ -17,21 +17,8 @@ INTERPRETERS = Path.home() / ".pyenv" / "versions"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share something dear in one process, and put what waits for real time first."""
-    for item in items:
-        if (shared := shares(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(shared))
+    """Put what waits for real time first."""
     items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in LONG])
-
-
-def shares(item: pytest.Item) -> str | None:
-    """Return what a test shares with others: the profile it is asked of, or its file when that makes something once."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is not None and "folder" in callspec.params:
-        return f"{item.path.name} {callspec.params['folder'].name}"
-    definitions = item._fixtureinfo.name2fixturedefs.values() if hasattr(item, "_fixtureinfo") else ()
-    once = any(each.scope == "module" and each.baseid for group in definitions for each in group)
-    return item.path.name if once else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -180,7 +180,7 @@ def test_requests_through_the_proxy_feel_the_size_of_its_pool(tmp_path: Path) ->
         finding = finished(front.pid, tmp_path / "e", *arguments, *load)
         assert size_of(front) == 1
     assert finding.verdict is Verdict.FAIL
-    assert finding.evidence["experiment"]["settings"]["max_size=8"]["effects"]["p99_ms"]["high"] < 0
+    assert finding.evidence["experiment"]["settings"]["max_size=8"]["effects"]["wait_ms"]["high"] < 0
     assert finding.evidence["setting"] == "max_size=8"
     assert finding.evidence["experiment"]["restored"] is True
 
