@@ -16,9 +16,9 @@ SAMPLES := $(sort $(foreach notebook,$(NOTEBOOKS),$($(notebook))))
 REPORTS := $(foreach notebook,$(NOTEBOOKS),$(addprefix $(notebook)--,$($(notebook))))
 
 PYTEST := $(BIN)/python -m pytest
-# What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
 # Tests of one file stay together: what the file makes once is made once.
 AT_ONCE := --dist loadscope --no-loadscope-reorder
+# What fails while other tests compete for the machine is asked once more, alone; it has to pass then.
 AGAIN := $(PYTEST) --last-failed --last-failed-no-failures none
 
 .PHONY: demo test lint check bench bench-gc bench-leaks bench-pools samples sample_runs picture clean

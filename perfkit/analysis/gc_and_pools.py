@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.pools import Pool, pools_of_process
 from perfkit.profile import Profile
 
 _AFTER_NS = 1_000_000
@@ -83,8 +83,7 @@ MAX_CHANCE = 0.01
 
 def debts(profile: Profile, pid: int) -> tuple[Debt, ...]:
     """Return what the pools of a process leave to the collector; nothing where either was not recorded."""
-    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
-    found = [debt(profile, pool) for pool in pools]
+    found = [debt(profile, pool) for pool in pools_of_process(profile, pid)]
     return tuple(each for each in found if each is not None)
 
 

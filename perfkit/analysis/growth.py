@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from perfkit.analysis.heap_graph import HeapGraph
 from perfkit.analysis.heap_growth import HeapGrowth, Pile, between
 from perfkit.analysis.ledger import Growth, Ledger, Limit, growth, ledger, memory_limit
-from perfkit.analysis.pools import recorded_pools
+from perfkit.analysis.pools import pools_of_process
 from perfkit.analysis.shapes import MIN_POINTS, Shape, shape
 from perfkit.analysis.survival import LiveHeap, Place, SiteGrowth, growing_sites, live_heap, places
 from perfkit.analysis.trends import Slope, discoveries, mann_kendall, persistence, theil_sen, warm_up_end
@@ -274,7 +274,7 @@ def _descriptors_added(profile: Profile, pid: int) -> Added | None:
 def _filling_pool(profile: Profile, pid: int) -> FillingPool | None:
     """Return the pool that opened most connections within its limit; None: none did, or they do not come back."""
     found = []
-    for pool in (pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools):
+    for pool in pools_of_process(profile, pid):
         opened = pool.gauge("open")
         if pool.limit is None or not opened or not pool.returned:
             continue

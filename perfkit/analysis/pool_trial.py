@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.pools import Pool, pools_of_process
 from perfkit.analysis.trial import Experiment, Outcome, experiment, gauge, request_outcomes
 from perfkit.profile import Profile
 
@@ -49,8 +49,9 @@ def pool_experiment(profile: Profile, pid: int) -> Tried | None:
     if noted.empty:
         return None
     before = json.loads(noted["value"].iloc[0])
-    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
-    pool = next((each for each in pools if each.settings.get("number") == before["number"]), None)
+    pool = next(
+        (each for each in pools_of_process(profile, pid) if each.settings.get("number") == before["number"]), None
+    )
     if pool is None:
         return None
     uses = _Uses.of(pool)

@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from perfkit.analysis.pool_churn import closed_at_return, is_fresh, kept, set_so
-from perfkit.analysis.pools import recorded_pools
+from perfkit.analysis.pools import pools_of_process
 from perfkit.analysis.socket_lifetimes import rows_of
 from perfkit.profile import Profile
 
@@ -112,7 +112,7 @@ def closing(profile: Profile, pid: int, peer: str, opened: int) -> Closing | Non
     elsewhere: set[str] = set()
     for (_local, to), connections in _pooled(profile, pid).items():
         (names if to == plain(peer) else elsewhere).update(each.pool for each in connections)
-    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+    pools = pools_of_process(profile, pid)
     fresh = [pool for pool in pools if pool.name not in elsewhere and is_fresh(pool)]
     if names <= {pool.name for pool in fresh} and sum(len(pool.created_ns) for pool in fresh) < _NEARLY_ALL * opened:
         return None
@@ -148,9 +148,7 @@ def _gathered(profile: Profile, pid: int) -> dict[tuple[str, str], list[Pooled]]
     """Return the same, put together from the events of the pools."""
     unknown = {
         pool.name
-        for process in recorded_pools(profile)
-        if process.pid == pid
-        for pool in process.pools
+        for pool in pools_of_process(profile, pid)
         if pool.settings.get("uses_before_unknown")  # a connection that was there before may be lent or idle
     }
     rows: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)

@@ -179,6 +179,11 @@ def recorded_pools(profile: Profile) -> list[Pools]:
     return [known[pid] for pid in profile.pids if known[pid].recorded]
 
 
+def pools_of_process(profile: Profile, pid: int) -> list[Pool]:
+    """Return the pools of one process; none when the collector did not run on it."""
+    return [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+
+
 def gather(profile: Profile, pid: int) -> Pools:
     """Return what was recorded of the pools of a process."""
     quality = profile.sql(

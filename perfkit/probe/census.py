@@ -522,6 +522,7 @@ class Recorder:
         for number in self._followed:
             container, _length = large[number]
             owner, limit = self._owners.get(number, (None, None))
+            own_limit = _limit(container)
             lengths = self._history[number]
             _first, sums = self._inner.get(number, (0, []))
             rows.append(
@@ -532,7 +533,7 @@ class Recorder:
                     "inner": sums[:],
                     "item_type": _item_type(container),
                     "owner": owner,
-                    "limit": _limit(container) or limit or (0 if _is_unlimited(container) else None),
+                    "limit": own_limit or limit or own_limit,
                 }
             )
             lengths[:-1] = []
@@ -916,21 +917,16 @@ def _newest(container: Any) -> list[Any]:
 
 
 def _limit(container: Any) -> int | None:
-    """Return how many items a container will hold at most, if it says so itself."""
+    """Return how many items a container says that it will hold at most; 0: it says that it has no limit."""
+    kind, most = type(container), None
     if _is_a(container, deque):
-        most: int | None = deque.maxlen.__get__(container)
-        return most
-    if _name(type(container)) == "_lru_cache_wrapper":
-        limit: int | None = container.cache_info().maxsize
-        return limit
-    return _limit_of(container)
-
-
-def _is_unlimited(container: Any) -> bool:
-    """Whether a container that can have a limit of its own says that it has none."""
-    if type(container) is deque:
-        return container.maxlen is None
-    return _name(type(container)) == "_lru_cache_wrapper" and container.cache_info().maxsize is None
+        most = deque.maxlen.__get__(container)
+    elif _name(kind) == "_lru_cache_wrapper":
+        most = container.cache_info().maxsize
+    else:
+        return _limit_of(container)
+    # A subclass of deque may have one of its own.
+    return 0 if most is None and (kind is deque or not _is_a(container, deque)) else most
 
 
 def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:
@@ -939,7 +935,7 @@ def _limit_of_owner(path: list[tuple[str, Any]]) -> int | None:
         if type(holder) is dict:
             continue
         if _name(type(holder)) == "_lru_cache_wrapper":
-            return _limit(holder)
+            return _limit(holder) or None
         if limit := _limit_of(holder):
             return limit
     return None

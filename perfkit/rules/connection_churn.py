@@ -7,7 +7,7 @@ from typing import Any
 
 from perfkit.analysis.pool_churn import Cause, PoolChurn, pool_churn
 from perfkit.analysis.pooled_sockets import closing, peers_of, plain
-from perfkit.analysis.pools import recorded_pools, site_of
+from perfkit.analysis.pools import pools_of_process, site_of
 from perfkit.analysis.socket_lifetimes import (
     TIME_WAIT_S,
     Churn,
@@ -98,7 +98,7 @@ class ConnectionChurn:
 
     def _of_pools(self, profile: Profile, pid: int) -> list[tuple[set[str], Finding]]:
         """Return what the pools of a process say themselves, with the peers that it is about; empty: not known."""
-        pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+        pools = pools_of_process(profile, pid)
         peers = peers_of(profile, pid)
         found = []
         for each in pool_churn(pools):
@@ -181,7 +181,7 @@ class ConnectionChurn:
         if row.by_peer <= self.max_inferred * row.born:
             return None
         names = {name for name, peers in peers_of(profile, pid).items() if plain(row.peer) in peers}
-        pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
+        pools = pools_of_process(profile, pid)
         made = sum(len(pool.created_ns) for pool in pools if pool.name in names)
         if names and made < self.max_inferred * row.born:
             return f"its pools have made {made}"

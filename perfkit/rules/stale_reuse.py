@@ -1,6 +1,7 @@
 """The rule `stale_reuse`: are connections used again that the other side, or something between, has given up?"""
 
 from dataclasses import dataclass
+from functools import cache, partial
 
 from perfkit.analysis.pooled_sockets import closed_by_peer
 from perfkit.analysis.pools import Pool
@@ -56,12 +57,11 @@ class StaleReuse:
 
     def check(self, profile: Profile) -> list[Finding]:
         """Return one finding per pool whose connections go stale, or one per process."""
+        closed = cache(partial(closed_by_peer, profile))
 
         def of_pool(pool: Pool) -> list[Finding]:
             uses = reuses(pool)
-            closed_ns = {
-                number: at for (name, number), at in closed_by_peer(profile, pool.pid).items() if name == pool.name
-            }
+            closed_ns = {number: at for (name, number), at in closed(pool.pid).items() if name == pool.name}
             dead = dead_on_arrival(pool, uses, closed_ns)
             if len(dead.uses) >= self.min_died and dead.moments >= self.min_moments:
                 return [self._seen_closed(profile, pool, dead)]

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from perfkit.analysis.pooled_sockets import peers_of, plain
-from perfkit.analysis.pools import recorded_pools
+from perfkit.analysis.pools import pools_of_process
 from perfkit.analysis.socket_lifetimes import Cohort, cohorts, connections, socket_window
 from perfkit.findings import Finding, Verdict
 from perfkit.profile import Profile
@@ -141,10 +141,9 @@ def _not_in_step(profile: Profile, pid: int) -> set[str]:
     A lifetime of seconds, as in a test, leaves no room for the differences that one of an hour would have.
     """
     peers = peers_of(profile, pid)
-    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
     limited = {
         pool.name
-        for pool in pools
+        for pool in pools_of_process(profile, pid)
         if pool.settings.get("max_lifetime_s", 1) is not None and not pool.settings.get("lifetime_jitter_ratio")
     }
     return {peer for each in peers.values() for peer in each} - {

@@ -11,7 +11,7 @@ from perfkit.analysis.gc_case import gather as gather_gc
 from perfkit.analysis.growth import Evidence, Load, gather
 from perfkit.analysis.heap_graph import HeapGraph, snapshots
 from perfkit.analysis.leak_unit import LeakUnit, leak_units
-from perfkit.analysis.pools import Pool, recorded_pools
+from perfkit.analysis.pools import Pool, pools_of_process
 from perfkit.analysis.retainers import newcomers
 from perfkit.profile import Profile
 
@@ -39,8 +39,7 @@ def evidence(profile: Profile, pid: int) -> Evidence:
 def pools_of(profile: Profile, pid: int | None) -> tuple[Pool, ...]:
     """Return the connection pools of a process, the most used first; of the main one when `pid` is None or 0."""
     pid = chosen_pid(profile, pid)
-    pools = [pool for process in recorded_pools(profile) if process.pid == pid for pool in process.pools]
-    return tuple(sorted(pools, key=lambda pool: (-len(pool.checkouts), pool.name)))
+    return tuple(sorted(pools_of_process(profile, pid), key=lambda pool: (-len(pool.checkouts), pool.name)))
 
 
 def chosen_pool(profile: Profile, pid: int | None, name: str) -> Pool | None:

@@ -7,18 +7,9 @@ import pytest
 
 from perfkit.record import record_pid
 from perfkit.recorder import Settings, Silent
-from tests.attach_targets import Running, running
+from tests.attach_targets import running
 
 pytestmark = [pytest.mark.attach, pytest.mark.timeout(90)]
-
-
-def stood_still_ms(target: Running) -> float:
-    """Return how long the loop stood still since it was asked last, in milliseconds; it must have gone on since."""
-    assert target.process.stdin is not None
-    assert target.process.stdout is not None
-    target.process.stdin.write("?\n")
-    target.process.stdin.flush()
-    return float(target.process.stdout.readline().split()[0])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -27,10 +18,10 @@ def stood_still_ms(target: Running) -> float:
 def test_a_loop_of_greenlets_goes_on_while_it_is_recorded(library: str, own: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("gevent")
     with running("greenlets.py", library, *own, python=Path(sys.executable)) as target:
-        stood_still_ms(target)
+        target.look()
         watched = ("python_threads", "gc", "object_census", "python_memory")
         profile = record_pid(target.target.pid, Settings(tmp_path / "x", 4.0, watched), Silent())
-        assert stood_still_ms(target) < 1000
+        assert target.look()["stood_still_ms"] < 1000
     assert profile.manifest.complete, profile.manifest.missing
     for table in ("python_threads", "gc_pauses", "object_census"):
         assert profile.table(table).num_rows > 0, table

@@ -288,9 +288,8 @@ class Book:
         if key is None:
             key = slot
         number = id(key)
-        if (
-            number in self.checkouts
-        ):  # it may be this very wish: httpcore gives another connection if one was taken away
+        if number in self.checkouts:
+            # It may be this very wish: httpcore gives another connection if one was taken away.
             self.released(key)
         wish.held_since = now_ns = monotonic_ns()
         place = self.slots.get(id(slot))

@@ -30,7 +30,7 @@ __instancecheck__ __subclasscheck__ __missing__ __add__ __mul__ __copy__ __getst
 isidentifier startswith maxlen""".split()
 
 
-def noting(name, answer=None):
+def noting(name):
     """Return a method that notes that it ran, and does what the base class does."""
 
     def method(self, *arguments, **more):
