@@ -28,6 +28,8 @@ STEADY_RATIO = 0.02
 STEADY_OBJECTS = 2
 """A class that has hardly more objects than before does not pile up: its objects got larger."""
 _INSIDE = frozenset(("<dict>", "<class>"))
+_IN_HAND = frozenset(("task", "frame"))
+_CANNOT_GROW = frozenset(("builtins.bytes", "builtins.str", "builtins.int"))
 """Labels of what belongs to its object rather than being held by it."""
 
 
@@ -321,7 +323,11 @@ class _Growth:
 
 
 def _pile(growth: _Growth, place: _Place, total: int) -> Pile | None:
-    """Return what is known of a place in the later snapshot; None when its holders are gone from it."""
+    """Return what is known of a place in the later snapshot; None when its holders are gone from it.
+
+    None, too, for a text or a number in a local variable: it cannot grow, and another one that is larger is the next
+    request, not growth.
+    """
     after, groups = growth.after, growth.groups_after
     holders = np.flatnonzero((groups == place.holder) & ~after.is_ours)
     if not len(holders):
@@ -355,7 +361,7 @@ def _pile(growth: _Growth, place: _Place, total: int) -> Pile | None:
         newcomers=newcomers,
     )
     if main is None:
-        return pile
+        return None if pile.kind in _IN_HAND and pile.type in _CANNOT_GROW else pile
     objects = int(growth.objects[main])
     return replace(
         pile,

@@ -271,6 +271,23 @@ def quotes(own: int) -> HeapGraph:
     return heap(things, edges)
 
 
+@pytest.mark.parametrize(
+    ("kind", "type_", "is_growth"),
+    [("task", "bytes", False), ("frame", "str", False), ("task", "bytearray", True), ("module", "bytes", True)],
+)
+def test_the_answer_that_a_request_has_in_hand_does_not_grow(kind: str, type_: str, is_growth: bool) -> None:
+    """It cannot: the next request has a larger one."""
+
+    def in_hand(size_bytes: int) -> HeapGraph:
+        content = {"type": f"builtins.{type_}", "size_bytes": size_bytes}
+        loop = module("asyncio", "stdlib")
+        return heap([loop, module("app.session", kind), content], [(0, 1), (1, 2, "answer")])
+
+    assert [pile.type for pile in heap_growth(in_hand(100), in_hand(90_000)).piles] == (
+        [f"builtins.{type_}"] if is_growth else []
+    )
+
+
 def test_what_makes_no_holder_longer_is_told() -> None:
     pile = only_pile(quotes(2), quotes(8))
     assert (pile.type, pile.item_type, pile.objects) == ("builtins.list", "builtins.float", 12)
