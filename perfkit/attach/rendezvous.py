@@ -172,23 +172,34 @@ def _send_agent(connection: socket.socket) -> None:
     connection.settimeout(None)
 
 
-def probe_bundle(*names: str) -> str:
-    """Return modules of `perfkit.probe` as one source, in this order; what they import of each other is left out."""
-    sources = ["from __future__ import annotations"]
-    for name in names:
-        source = probe_source(name).decode()
-        lines = source.splitlines()
-        for statement in reversed(ast.parse(source).body):
-            module = str(statement.module) if isinstance(statement, ast.ImportFrom) else ""
-            if module == "__future__" or module.startswith("perfkit.probe."):
-                del lines[statement.lineno - 1 : statement.end_lineno]
-        sources += lines
-    return "\n".join(sources) + "\n"
-
-
 def probe_source(name: str) -> bytes:
-    """Return the source of a module of `perfkit.probe`, to be sent to a target."""
-    return resources.files("perfkit.probe").joinpath(f"{name}.py").read_bytes()
+    """Return the source of a module of `perfkit.probe` to be sent to a target, after those it imports from there.
+
+    The target has no perfkit to import from, so all of them are one source and share one namespace: no two of them
+    may call different things the same, and none may import another's things as something else.
+
+    Args:
+        name: without `perfkit.probe`, such as `census` or `pool_parts.book`.
+    """
+    lines = ["from __future__ import annotations", *_source_lines(name, {name})]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _source_lines(name: str, included: set[str]) -> list[str]:
+    """Return the lines of a module, after those of what it imports of ours and what was not included yet."""
+    text = resources.files("perfkit.probe").joinpath(f"{name.replace('.', '/')}.py").read_text("utf-8")
+    lines = text.splitlines()
+    before: list[str] = []
+    for statement in ast.parse(text).body:
+        module = str(statement.module) if isinstance(statement, ast.ImportFrom) else ""
+        imported = module.removeprefix("perfkit.probe.")
+        if module == "__future__" or imported != module:
+            for number in range(statement.lineno - 1, statement.end_lineno or 0):
+                lines[number] = ""
+        if imported != module and imported not in included:
+            included.add(imported)
+            before += _source_lines(imported, included)
+    return before + lines
 
 
 def _read(connection: socket.socket, size_bytes: int) -> bytes:

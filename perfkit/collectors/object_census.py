@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from perfkit.attach.errors import ProbeFailed, TargetGone
 from perfkit.attach.permission import preflight
-from perfkit.attach.rendezvous import probe_bundle
+from perfkit.attach.rendezvous import probe_source
 from perfkit.attach.session import Session
 from perfkit.attach.streams import read_note
 from perfkit.attach.target import Target
@@ -128,7 +128,7 @@ class ObjectCensus:
 
 def _look_at_code(session: Session, budget_s: float) -> None:
     """Have the probe look for the code that deals with the growing containers, and wait for it."""
-    source = probe_bundle("bytecode", "code_objects", "code_match", "container_code")
+    source = probe_source("container_code").decode()
     until = time.monotonic() + _PATIENCE * budget_s + 5.0
     answer = session.call("census", source=source, budget_s=budget_s)
     while not answer["is_done"] and time.monotonic() < until:

@@ -9,8 +9,8 @@ with `do` one of load, start, stop, call, pace (wait that many times as long bet
 costs (of all that run). To the recorder: `{"id", "value"}` or `{"id", "error", "message"}` in answer,
 `{"stream", "row"}` for data, `{"failed", "error", "message"}` when a recorder broke down by itself.
 
-What there is to record is in further modules of this folder, sent when first asked for. Each
-defines a class `Recorder` like this:
+What there is to record is in further modules of this folder, sent when first asked for, each as one
+source with what it imports of the others (`probe_source`). Each defines a class `Recorder` like this:
 
 ```
 class Recorder:

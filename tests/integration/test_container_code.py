@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perfkit.attach.rendezvous import probe_bundle, probe_source
+from perfkit.attach.rendezvous import probe_source
 from tests.attach_targets import interpreter
 
 _TARGETS = Path(__file__).parents[1] / "targets" / "containers"
@@ -18,7 +18,7 @@ def looked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """What is found about `patterns`, and what should be, in each version."""
     census, look = (tmp_path_factory.mktemp("probe") / name for name in ("census.py", "look.py"))
     census.write_bytes(probe_source("census"))
-    look.write_text(probe_bundle("bytecode", "code_objects", "code_match", "container_code"), "utf-8")
+    look.write_bytes(probe_source("container_code"))
     command = [str(interpreter(request.param)), str(_TARGETS / "look.py"), str(census), str(look)]
     found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     assert found["note"] is None
