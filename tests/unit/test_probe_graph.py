@@ -57,7 +57,7 @@ def test_what_crashes_a_copy_is_not_tried_in_the_target(
     by: int, mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_graph, "Copy", type("Copy", (Ended,), {"by": by}))
-    monkeypatch.setattr(object_graph, "_walk", lambda *_a, **_more: (each for each in ()))
+    monkeypatch.setattr(object_graph, "walk_heap", lambda *_a, **_more: (each for each in ()))
     probe = Probe()
     recorder = object_graph.Recorder(probe)
     recorder.call(take=0, file=str(tmp_path / "graph.bin"))

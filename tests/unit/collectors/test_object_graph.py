@@ -15,7 +15,7 @@ from perfkit.clock import Clock
 from perfkit.collectors import Raw, object_graph
 from perfkit.collectors.object_graph import COLLECTOR
 from perfkit.collectors.object_sites import match
-from perfkit.probe import object_graph as probe
+from perfkit.probe.graph_parts.walk import walk_heap
 from perfkit.raw.graph_file import read_graph
 from perfkit.symbols import Symbols
 from perfkit.tables import HEAP_REFERENCES
@@ -35,7 +35,7 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Kept, Path]:
     kept = Kept()
     file = tmp_path_factory.mktemp("raw") / "graph-0.bin"
     with file.open("wb") as opened:
-        for _slice in probe._walk(opened.write, 10**8, in_copy=False):
+        for _slice in walk_heap(opened.write, 10**8, in_copy=False):
             pass
     return kept, file
 

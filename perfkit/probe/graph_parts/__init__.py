@@ -1,0 +1,1 @@
+"""Parts of the recorder `perfkit.probe.object_graph`, sent to the target as source like it."""
