@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from perfkit.probe.graph_parts.frames import may_lie
+from perfkit.probe.graph_parts.frames import doubt
 from perfkit.probe.graph_parts.process_copy import Copy
 from perfkit.probe.graph_parts.walk import walk_heap
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from perfkit.probe.graph_parts.frames import Doubt
     from perfkit.probe.graph_parts.process_copy import Work
 
 _PAUSE_S = 0.006
@@ -39,7 +40,8 @@ class Recorder:
         self._probe = probe
         self._rows: dict[int, dict[str, Any]] = {}
         self._copy: Copy | None = None
-        self._busy = self._under_way = self._frames_lie = False
+        self._busy = self._under_way = False
+        self._doubt: Doubt | None = None
 
     def start(self) -> dict[str, Any]:
         """Return the clock; nothing is recorded until a snapshot is asked for."""
@@ -81,7 +83,7 @@ class Recorder:
     ) -> Iterator[float]:
         """Take one snapshot; what came of it is in `_rows`."""
         row: dict[str, Any] = {"rung": rung, "file": os.path.basename(file), "monotonic_ns": time.monotonic_ns()}  # noqa: PTH119
-        self._frames_lie = may_lie()
+        self._doubt = doubt()
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
@@ -142,7 +144,7 @@ class Recorder:
 
         def write_all(write: Callable[[Any], None], threads: dict[int, Any]) -> None:
             gc.unfreeze()
-            for _slice in walk_heap(write, max_objects, in_copy=True, threads=threads, frames_lie=self._frames_lie):
+            for _slice in walk_heap(write, max_objects, in_copy=True, threads=threads, doubt=self._doubt):
                 pass
 
         return write_all
@@ -172,9 +174,7 @@ class Recorder:
         row["mode"], longest_ns, cost_ns = "slices", 0, 0
         self._under_way = True
         until = time.monotonic() + max_seconds
-        walk = walk_heap(
-            lambda data: _write_to(descriptor, data), max_objects, in_copy=False, frames_lie=self._frames_lie
-        )
+        walk = walk_heap(lambda data: _write_to(descriptor, data), max_objects, in_copy=False, doubt=self._doubt)
         try:
             while True:
                 began_ns = time.thread_time_ns()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OWN = "perfkit probe"
 """What the names of our modules begin with in a target."""
+OWN_FILE = "<perfkit probe>"
+"""The file that our code is from, there."""
 
 NAMED_ITEMS = 16
 """So many slots of a type, or keys of a dictionary, are told by name."""

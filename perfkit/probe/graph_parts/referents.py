@@ -9,18 +9,21 @@ from itertools import accumulate, chain, filterfalse, repeat
 
 from perfkit.probe.graph_parts.blocks import Labels, Strings
 from perfkit.probe.graph_parts.frames import Frames, is_intact
-from perfkit.probe.graph_parts.kinds import NAMED_ITEMS, OWN, Kind, bytes_of_values, type_name
+from perfkit.probe.graph_parts.kinds import NAMED_ITEMS, OWN, OWN_FILE, Kind, bytes_of_values, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from perfkit.probe.graph_parts.frames import Doubt
+
     Found = tuple[array[int], array[int] | None, array[int]]
     """Identities of what a batch of objects refers to, number of each label or None, and how many each object has."""
 
 FUNCTION = type(lambda: None)
 MODULE = type(gc)
+FRAME = type(sys._getframe())
 
 
 async def _coroutine() -> None: ...
@@ -32,7 +35,7 @@ async def _asynchronous() -> Any:
 
 _coroutine_ = _coroutine()
 namespace_of: Callable[[Any], Any] = MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
-_SUSPENDED = {
+SUSPENDED = {
     type(_ for _ in range(0)): "gi_frame",
     type(_coroutine_): "cr_frame",
     type(_asynchronous()): "ag_frame",
@@ -48,12 +51,12 @@ class Referents:
     `named` the names of functions and classes, `beside` what the attributes of the last batch take beside it.
     """
 
-    def __init__(self, strings: Strings, *, in_copy: bool, frames_lie: bool) -> None:
+    def __init__(self, strings: Strings, *, in_copy: bool, doubt: Doubt | None) -> None:
         self._strings, self._in_copy = strings, in_copy
         self.attributes = Labels(strings, ".{}", identifiers_only=False)
         self._keys = Labels(strings, "[{!r}]", identifiers_only=True)
         self._variables = Labels(strings, "{}", identifiers_only=False)
-        self.frames = Frames(self._variables, in_copy=in_copy, lie=frames_lie)
+        self.frames = Frames(self._variables, in_copy=in_copy, doubt=doubt)
         self.namespaces: set[int] = set()
         self._closures: dict[int, tuple[str, ...]] = {}
         self.found: list[Any] = []
@@ -63,8 +66,8 @@ class Referents:
         self._labelled_kinds: dict[type, Callable[[Any], dict[int, Any]]] = {
             FUNCTION: self._of_function,
             type(type_name.__code__): self._of_code,
-            type(sys._getframe()): self._of_frame,
-            **{kind: self._of_suspended(frame) for kind, frame in _SUSPENDED.items()},
+            FRAME: self._of_frame,
+            **{kind: self._of_suspended(frame) for kind, frame in SUSPENDED.items()},
         }
         if task := getattr(sys.modules.get("_asyncio"), "Task", None):
             self._labelled_kinds[task] = self._of_task
@@ -284,15 +287,11 @@ class Referents:
         code = attribute.replace("_frame", "_code")
 
         def names(each: Any) -> dict[int, int]:
-            if self.frames.lie:  # what is read from the generator itself is right
-                if getattr(each, code).co_filename == "<perfkit probe>":
-                    self.own.append(id(each))
-                return {}
-            frame = getattr(each, attribute)
+            if getattr(each, code).co_filename == OWN_FILE:
+                self.own.append(id(each))
+            frame = self.frames.of_suspended(each, attribute)
             if frame is None:
                 return {}
-            if str(frame.f_globals.get("__name__", "")).startswith(OWN):
-                self.own.append(id(each))
             # Up to 3.10 the frame is an object between the generator and its variables.
             return {**self.frames.labels(frame), id(frame): self._strings["<frame>"]}
 
@@ -300,4 +299,4 @@ class Referents:
 
     def _of_frame(self, frame: Any) -> dict[int, int]:
         """Return labels of the local variables of a frame that something refers to, where they can be read."""
-        return {} if self.frames.lie or not is_intact(frame) else self.frames.labels(frame)
+        return self.frames.labels(frame) if is_intact(frame) else {}

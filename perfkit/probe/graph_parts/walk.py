@@ -15,12 +15,14 @@ from operator import add, sub
 
 from perfkit.probe.graph_parts.blocks import Blocks, Strings
 from perfkit.probe.graph_parts.kinds import OWN, Kind, characters, type_name
-from perfkit.probe.graph_parts.referents import FUNCTION, MODULE, Referents, namespace_of
+from perfkit.probe.graph_parts.referents import FRAME, FUNCTION, MODULE, SUSPENDED, Referents, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from perfkit.probe.graph_parts.frames import Doubt
 
 _BATCH = 4096
 _SMALL_BATCH = 256
@@ -40,7 +42,7 @@ def walk_heap(
     *,
     in_copy: bool,
     threads: dict[int, Any] | None = None,
-    frames_lie: bool = False,
+    doubt: Doubt | None = None,
 ) -> Iterator[None]:
     """Walk over all objects, yielding where others may have their turn.
 
@@ -49,7 +51,7 @@ def walk_heap(
         max_objects: a process with more is left alone.
         in_copy: whether this process is a copy: then nobody else has to have a turn.
         threads: the frame that each thread was at, None: the one it is at.
-        frames_lie: what `may_lie` said.
+        doubt: what `frames.doubt` said about frame objects.
 
     Raises:
         OverflowError: there are more objects than allowed.
@@ -57,7 +59,7 @@ def walk_heap(
     objects = gc.get_objects()
     if len(objects) > max_objects:
         raise OverflowError(f"{len(objects)} objects are more than the limit of {max_objects}")
-    walk = Walk(write, in_copy=in_copy, threads=threads, frames_lie=frames_lie)
+    walk = Walk(write, in_copy=in_copy, threads=threads, doubt=doubt)
     if not in_copy:
         yield
     groups: dict[type, list[Any]] = defaultdict(list)
@@ -72,13 +74,15 @@ def walk_heap(
         yield from walk.rest()
     del objects
     order = sorted(groups.items(), key=lambda pair: _turn(pair[0]))
-    groups.clear()
     walk.blocks.roots(_modules())
     yield from walk.rest()
     walk.blocks.roots(_tasks())
     walk.static_types()
     yield from walk.rest()
-    walk.frames()
+    for kind, attribute in SUSPENDED.items():
+        walk.referents.frames.look_at_running(groups[kind], attribute)
+    walk.frames()  # without a rest in between: others would run by then
+    groups.clear()
     walk.count(frozenset(kind for kind, _objects in order))
     for kind, group in order:
         yield from walk.group(kind, group)
@@ -90,13 +94,18 @@ class Walk:
     """What is known while the walk goes on; see `walk_heap`."""
 
     def __init__(
-        self, write: Callable[[Any], None], *, in_copy: bool, threads: dict[int, Any] | None, frames_lie: bool
+        self,
+        write: Callable[[Any], None],
+        *,
+        in_copy: bool,
+        threads: dict[int, Any] | None,
+        doubt: Doubt | None,
     ) -> None:
         self._in_copy, self._threads = in_copy, threads
         self._began_ns = time.thread_time_ns()
         self._strings = Strings()
         self.blocks = Blocks(write, self._strings)
-        self._referents = Referents(self._strings, in_copy=in_copy, frames_lie=frames_lie)
+        self.referents = Referents(self._strings, in_copy=in_copy, doubt=doubt)
         self._kinds: dict[type, Kind] = {}
         self._seen: set[int] = set()
         """Untracked objects that refer to others: they are entered once."""
@@ -125,6 +134,8 @@ class Walk:
         while objects:
             part = objects[-size:]
             del objects[-size:]
+            if kind is FRAME:
+                part = list(filter(self.referents.frames.is_readable, part))
             large = []
             if known.length is not None:
                 large = [each for each in part if known.length(each) > _LARGE_ITEMS]
@@ -151,15 +162,15 @@ class Walk:
     def _objects(self, known: Kind, kind: type, part: list[Any], counts: array[int]) -> None:
         """Write a batch of objects of one type and what they refer to."""
         ids = array("q", map(id, part))
-        targets, labels, degrees = self._referents.of(known, kind, part)
+        targets, labels, degrees = self.referents.of(known, kind, part)
         if kind is StringIO:
             # What is in it is in no size: a byte for each character at least, four once it was read.
-            self._referents.beside = array("q", map(characters, part))
-        uniform, beside = known.constant_bytes, self._referents.beside
+            self.referents.beside = array("q", map(characters, part))
+        uniform, beside = known.constant_bytes, self.referents.beside
         sizes = array("q") if uniform is not None else array("q", map(sys.getsizeof, part, repeat(0)))
         if beside is not None:
             sizes = array("q", map(add, repeat(uniform) if uniform is not None else sizes, beside))
-            uniform = self._referents.beside = None
+            uniform = self.referents.beside = None
         items = b"" if known.length is None else array("q", map(known.length, part))
         header = array(
             "q",
@@ -172,7 +183,7 @@ class Walk:
         self.objects += len(ids)
         self.references += len(targets)
         if known.is_own:
-            self._referents.own += ids
+            self.referents.own += ids
 
     def _large(self, known: Kind, each: Any, count: int) -> Iterator[None]:
         """Write one container with very many items, in parts."""
@@ -186,16 +197,16 @@ class Walk:
         yield from self.rest()
         number = id(each)
         if issubclass(type(each), dict):
-            is_namespace = number in self._referents.namespaces
+            is_namespace = number in self.referents.namespaces
             keys, values = list(dict.keys(each)), list(dict.values(each))
             yield from self.rest()
             while values:
                 part, names = values[-_BATCH:], keys[-_BATCH:]
                 del values[-_BATCH:], keys[-_BATCH:]
                 if is_namespace:
-                    self._more(number, part, array("I", map(self._referents.attributes.__getitem__, names)))
+                    self._more(number, part, array("I", map(self.referents.attributes.__getitem__, names)))
                 else:
-                    self._more(number, names, array("I", repeat(self._referents.is_key, len(names))))
+                    self._more(number, names, array("I", repeat(self.referents.is_key, len(names))))
                     self._more(number, part, None)
                 del part, names
                 yield from self._enter_found()
@@ -217,12 +228,12 @@ class Walk:
         header = array("q", (number, len(targets), labels is not None))
         self.blocks.emit("A", header, targets, labels if labels is not None else b"")
         self.references += len(targets)
-        self._referents.note(dict(zip(targets, referents)))  # noqa: B905 - 3.10 has it, but it is slower
+        self.referents.note(dict(zip(targets, referents)))  # noqa: B905 - 3.10 has it, but it is slower
 
     def _enter_found(self) -> Iterator[None]:
         """Write the untracked objects found so far; those that refer to others are entered too."""
-        while self._referents.found:
-            waiting, self._referents.found = self._referents.found, []
+        while self.referents.found:
+            waiting, self.referents.found = self.referents.found, []
             by_kind: dict[type, list[Any]] = defaultdict(list)
             for each in waiting:
                 by_kind[type(each)].append(each)
@@ -259,7 +270,7 @@ class Walk:
                 waiting += type.__subclasses__(kind)
         static = {number: kind for number, kind in found.items() if not gc.is_tracked(kind)}
         self.blocks.roots([(number, "native", type_name(kind)) for number, kind in static.items()])
-        self._referents.note(static)
+        self.referents.note(static)
 
     def frames(self) -> None:
         """Write the frames that are being executed, by any thread but ours."""
@@ -267,14 +278,14 @@ class Walk:
         rows = []
         for thread, frame in list((self._threads or sys._current_frames()).items()):
             each: Any = frame
-            while each is not None:
+            while each is not None and self.referents.frames.admit(each):
                 if not str(each.f_globals.get("__name__", "")).startswith(OWN):
                     part.append(each)
                     code = each.f_code
                     name = getattr(code, "co_qualname", code.co_name)
                     rows.append((id(each), "frame", f"{each.f_globals.get('__name__', '?')}.{name}"))
                 elif thread == get_ident() and each.f_globals is not globals():
-                    rows += [(id(value), "perfkit", "") for value in self._referents.frames.values(each)]
+                    rows += [(id(value), "perfkit", "") for value in self.referents.frames.values(each)]
                 each = each.f_back
         del each, frame
         self.blocks.roots(rows)
@@ -282,29 +293,29 @@ class Walk:
         ids, targets, labels, degrees = array("q", map(id, part)), array("q"), array("I"), array("I")
         noted: dict[int, Any] = {}
         for each in part:
-            values = self._referents.frames.values(each)
-            names = self._referents.frames.labels(each)
+            values = self.referents.frames.values(each)
+            names = self.referents.frames.labels(each)
             keys = list(map(id, values))
             targets.extend(keys)
             labels.extend(map(names.get, keys, repeat(0)))
             degrees.append(len(keys))
             noted.update(zip(keys, values))  # noqa: B905
             del values
-        known = self.kind(type(sys._getframe()))
+        known = self.kind(FRAME)
         sizes = array("q", map(sys.getsizeof, part))
         header = array("q", (len(ids), known.number, -1, 0, len(targets), 1))
         self.blocks.emit("O", header, ids, array("i", repeat(-1, len(ids))), sizes, degrees, targets, labels)
-        self._referents.note(noted)
+        self.referents.note(noted)
 
     def names(self) -> None:
         """Write the names of functions and classes."""
-        if self._referents.named:
-            self.blocks.roots(self._referents.named)
-            self._referents.named.clear()
+        if self.referents.named:
+            self.blocks.roots(self.referents.named)
+            self.referents.named.clear()
 
     def finish(self) -> None:
         """Write which objects are the probe's own, and the end."""
-        self.blocks.roots((number, "perfkit", "") for number in self._referents.own)
+        self.blocks.roots((number, "perfkit", "") for number in self.referents.own)
         self.blocks.emit("E", json.dumps({"objects": self.objects, "references": self.references}).encode())
         self.blocks.flush()
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from perfkit.clock import Clock
 from perfkit.collectors import Raw, object_graph
 from perfkit.collectors.object_graph import COLLECTOR
 from perfkit.collectors.object_sites import match
+from perfkit.probe.graph_parts.frames import Doubt
 from perfkit.probe.graph_parts.walk import walk_heap
 from perfkit.raw.graph_file import read_graph
 from perfkit.symbols import Symbols
@@ -78,6 +80,71 @@ def test_reference_counts_add_up(snapshot: tuple[Kept, Path]) -> None:
     functions = objects[(objects["type"] == "builtins.function") & objects["refcount"].notna()]
     missing = functions["refcount"] - functions["object_id"].map(seen).fillna(0)
     assert (missing == 0).mean() > 0.95
+
+
+class Liars(Doubt):
+    """Holds frame objects of some generators for lies, all others for true."""
+
+    def __init__(self, *liars: object) -> None:
+        self.liars = liars
+
+    def stands_for(self, frame: object, generator: object) -> bool:
+        return generator not in self.liars
+
+    def keeps_its_own(self, frame: object) -> bool:
+        return False
+
+
+def generate() -> Iterator[None]:
+    held = Kept()
+    yield
+    held.name_of_it.clear()
+
+
+def test_of_a_frame_that_lies_nothing_is_asked(tmp_path: Path) -> None:
+    honest, liar = generate(), generate()
+    for each in (honest, liar):
+        next(each)
+    file = tmp_path / "graph-0.bin"
+    with file.open("wb") as opened:
+        for _slice in walk_heap(opened.write, 10**8, in_copy=False, doubt=Liars(liar)):
+            pass
+    graph = read_graph(file, PID, rung=0)
+    assert graph.complete
+    assert "held" in labels(graph.references, honest).values()
+    assert "held" not in labels(graph.references, liar).values()
+
+
+def test_a_running_frame_that_lies_hides_those_that_called_it(tmp_path: Path) -> None:
+    file = tmp_path / "graph-0.bin"
+
+    def names(*liars: object) -> list[str]:
+        with file.open("wb") as opened:
+            for _slice in walk_heap(opened.write, 10**8, in_copy=False, doubt=Liars(*liars)):
+                pass
+        return [str(row["name"]) for row in read_graph(file, PID, rung=0).objects.to_pylist() if row["root"] == "frame"]
+
+    def run() -> Iterator[list[str]]:
+        yield names()
+        yield names(running)
+
+    running = run()
+    seen, hidden = running
+    # By its last part only: up to 3.10 code does not know the class or function that it is in.
+    called = [sum("running_frame_that_lies" in each for each in found) for found in (seen, hidden)]
+    assert called[0] > called[1]
+
+
+def test_frame_objects_of_our_own_tell_the_truth_and_say_whether_they_keep_their_variables() -> None:
+    doubt = Doubt()
+    generators = [generate() for _ in range(3)]
+    frames = [next(each) or each.gi_frame for each in generators]
+    are_readable = sys.version_info >= (3, 11)
+    assert [doubt.stands_for(f, g) for f, g in zip(frames, generators, strict=True)] == [are_readable] * 3
+    assert not doubt.stands_for(frames[0], generators[1])
+    assert not doubt.keeps_its_own(frames[0])
+    generators.clear()
+    assert doubt.keeps_its_own(frames[0]) == are_readable
 
 
 def test_the_probe_leaves_the_collector_as_it_was(snapshot: tuple[Kept, Path]) -> None:
