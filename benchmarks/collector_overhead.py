@@ -7,7 +7,9 @@ per request, which the rest of the machine disturbs less; an open-loop load at a
 the p99 that users would see. The recorder (py-spy above all) and the load run on the same machine: what
 they take from the load is part of the ratio of throughput. With `--own-core` the proxy has a core for itself,
 and nginx as its upstream, wrk and the recorder share another that is not busy all the time: then the
-ratio is what the target loses.
+ratio is what the target loses. With `--rate` that proxy gets so many requests per second from 32 connections
+("h2load"), however fast it is: a closed loop speeds up and slows down with its target, in steps, and hides a few
+per cent; at a fixed rate the CPU time per request is the cost, and one by it the throughput that a core has left.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +43,12 @@ from perfkit.scenarios import load as load_scenario
 CANDIDATES = ("gc_pauses", "python_memory", "loop_lag", "asyncio_tasks", "process_stats", "pyspy_stacks")
 ALWAYS_ON = ("cpu", "gc", "process")
 RATE_PER_S = 400.0
+CONNECTIONS = 32
 SETTLE_S = 0.5
 THROUGHPUT_AT_LEAST = 0.97
 ADDED_P99_AT_MOST_MS = 10.0
+Load = Callable[[str, int, float], dict[str, float]]
+"""Asks a URL for so many seconds and says what that cost the process: requests per second, CPU time per request."""
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def cpu_ns(pid: int) -> int:
 def saturate(url: str, pid: int, window_s: float) -> dict[str, float]:
     """Return requests per second, their p99, and the target's CPU time per request, of 32 busy connections."""
     before_ns = cpu_ns(pid)
-    command = ["wrk", "-t1", "-c32", f"-d{round(window_s)}s", "--latency", url]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(window_s)}s", "--latency", url]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
     scale = {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
@@ -92,6 +97,27 @@ def saturate(url: str, pid: int, window_s: float) -> dict[str, float]:
     per_request_ns = (cpu_ns(pid) - before_ns) / requests
     per_s = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])  # type: ignore[index]
     return {"per_s": per_s, "p99_ms": float(number) * scale, "cpu_per_request_ns": per_request_ns}
+
+
+def at_rate(rate_per_s: float) -> Load:
+    """Return the load that keeps to a rate below saturation; its results are those of `saturate`, without a p99."""
+
+    def load(url: str, pid: int, window_s: float) -> dict[str, float]:
+        each = f"--rps={rate_per_s / CONNECTIONS:g}"
+        before_ns = cpu_ns(pid)
+        command = ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", f"-D{round(window_s)}", each, url]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        used_ns = cpu_ns(pid) - before_ns
+        requests = int(re.search(r"(\d+) succeeded", text)[1])  # type: ignore[index]
+        if requests < 0.97 * rate_per_s * round(window_s):
+            raise SystemExit(f"{requests / window_s:.0f} requests/s were answered of {rate_per_s:g}: lower the --rate")
+        return {
+            "per_s": requests / window_s,
+            "cpu_per_request_ns": used_ns / requests,
+            "busy": used_ns / window_s / 1e9,
+        }
+
+    return load
 
 
 def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...], int]]:
@@ -126,16 +152,16 @@ def on_its_own_core(folder: Path) -> Iterator[tuple[str, int]]:
             os.sched_setaffinity(0, cores)
 
 
-def at_saturation(
-    url: str, pid: int, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
+def in_windows(
+    load: Load, url: str, pid: int, recording: Any, sets: dict[str, Any], rounds: int, window_s: float, settle_s: float
 ) -> Any:
-    """Return `{name: [(with, without), ...]}` of what `saturate` says."""
+    """Return `{name: [(with, without), ...]}` of what a load says."""
     found: dict[str, dict[int, dict[bool, Any]]] = {name: {} for name in sets}
-    saturate(url, pid, window_s)
+    load(url, pid, window_s)
     for name, chosen, pair in pairs(rounds, sets):
         with recording(chosen):
             time.sleep(settle_s if chosen else SETTLE_S)
-            found[name].setdefault(pair, {})[bool(chosen)] = saturate(url, pid, window_s)
+            found[name].setdefault(pair, {})[bool(chosen)] = load(url, pid, window_s)
     return {name: [(each[True], each[False]) for each in by_pair.values()] for name, by_pair in found.items()}
 
 
@@ -186,14 +212,18 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
     parser.add_argument("--saturated", action="store_true", help="leave out the load at a fixed rate")
     parser.add_argument("--own-core", action="store_true", help="saturate a proxy that has a core for itself")
+    parser.add_argument("--rate", type=float, help="requests per second for the proxy on its own core")
     parser.add_argument(
         "--settle", type=float, default=SETTLE_S, help="seconds from the start of collectors to a window"
     )
     parser.add_argument("--only", nargs="*", default=None, help="names of collectors, gc or always_on")
     parser.add_argument("--out", type=Path, help="write every window as JSON")
     given = parser.parse_args()
-    if shutil.which("wrk") is None:
-        parser.error("wrk is not installed: https://github.com/wg/wrk")
+    tool, where = ("wrk", "https://github.com/wg/wrk") if given.rate is None else ("h2load", "https://nghttp2.org")
+    if shutil.which(tool) is None:
+        parser.error(f"{tool} is not installed: {where}")
+    load = saturate if given.rate is None else at_rate(given.rate)
+    own_core = given.own_core or given.rate is not None
     rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
     always_on = tuple(
         name
@@ -215,14 +245,14 @@ def main() -> None:
     opened: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)
-        if given.own_core:
+        if own_core:
             url, pid = stack.enter_context(on_its_own_core(folder))
         else:
             running = stack.enter_context(lab(scenario, folder))
             url, pid = f"http://127.0.0.1:{running.proxy_port}/pages/1", running.proxy_pid
         recording = stack.enter_context(attached(pid))
-        closed = at_saturation(url, pid, recording, sets, rounds, window_s, given.settle)
-        if not given.saturated and not given.own_core:
+        closed = in_windows(load, url, pid, recording, sets, rounds, window_s, given.settle)
+        if not given.saturated and not own_core:
             opened = in_open_loop(running, recording, sets, rounds, window_s, folder / "rows")
     print("| collector | throughput with / without | CPU per request | p99 with, ms | without, ms | added, ms |")
     print("|---|---|---|---|---|---|")
@@ -230,11 +260,17 @@ def main() -> None:
         ratio = median_and_interval([on["per_s"] / off["per_s"] for on, off in closed[name]])
         cpu = median_and_interval([on["cpu_per_request_ns"] / off["cpu_per_request_ns"] for on, off in closed[name]])
         if not opened:
+            if given.rate is not None:
+                left = [off["cpu_per_request_ns"] / on["cpu_per_request_ns"] for on, off in closed[name]]
+                ratio = f"{median_and_interval(left)} (by CPU time)"
             print(f"| {name} | {ratio} | {cpu} | | | |")
             continue
         p99_on, p99_off = (statistics.median(pair[side]["p99_ms"] for pair in opened[name]) for side in (0, 1))
         added = statistics.median(on["p99_ms"] - off["p99_ms"] for on, off in opened[name])
         print(f"| {name} | {ratio} | {cpu} | {p99_on:.2f} | {p99_off:.2f} | {added:+.2f} |")
+    if given.rate is not None:
+        busy = statistics.median(off["busy"] for found in closed.values() for _on, off in found)
+        print(f"\n{given.rate:g} requests/s, of which the proxy is busy {busy:.0%} of its core.")
     print(
         f"\nalways_on: {', '.join(always_on)}. Held to: throughput >= {THROUGHPUT_AT_LEAST},"
         f" added p99 <= {ADDED_P99_AT_MOST_MS:g} ms. {rounds} pairs of {window_s:g} s; open loop at {RATE_PER_S:g}/s."
