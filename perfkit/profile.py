@@ -12,8 +12,9 @@ NAME/recording.json     what is being recorded; there from the first moment, rep
 import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -101,6 +102,8 @@ class Profile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        # Absolute: its tables are read when they are asked for, whatever the working directory is by then.
+        self._tables = self.path.resolve() / "tables"
         try:
             text = (self.path / MANIFEST).read_text("utf-8")
         except (FileNotFoundError, NotADirectoryError):
@@ -135,7 +138,7 @@ class Profile:
             ProfileError: its file is damaged.
         """
         contract = _contract(name)
-        file = self.path / "tables" / f"{name}.parquet"
+        file = self._tables / f"{name}.parquet"
         if not file.exists():
             return contract.empty()
         try:
@@ -164,19 +167,31 @@ class Profile:
     @cached_property
     def database(self) -> "duckdb.DuckDBPyConnection":
         """In-memory DuckDB connection with one view per table, in today's schema."""
+        return self._with_views(TABLES)
+
+    @cached_property
+    def _connection(self) -> "duckdb.DuckDBPyConnection":
+        """The connection behind `database`, with the views that were asked for."""
         import duckdb
 
-        connection = duckdb.connect(":memory:", config={"threads": os.cpu_count() or 1})
-        # Absolute, because a view looks for its file when it is asked. DuckDB takes some characters for patterns.
-        folder = self.path.resolve() / "tables"
-        is_plain = not set("*?[") & set(str(folder))
-        for name, contract in TABLES.items():
-            file = folder / f"{name}.parquet"
-            if is_plain and file.exists() and pq.read_schema(file).names == contract.schema.names:
-                connection.from_parquet(str(file)).create_view(name)
+        return duckdb.connect(":memory:", config={"threads": os.cpu_count() or 1})
+
+    @cached_property
+    def _views(self) -> set[str]:
+        """Names of the tables that have a view."""
+        return set()
+
+    def _with_views(self, names: Iterable[str]) -> "duckdb.DuckDBPyConnection":
+        """Return the connection with a view of each of these tables."""
+        is_plain = not set("*?[") & set(str(self._tables))  # DuckDB takes these for patterns
+        for name in set(names) - self._views:
+            file = self._tables / f"{name}.parquet"
+            if is_plain and file.exists() and pq.read_schema(file).names == TABLES[name].schema.names:
+                self._connection.from_parquet(str(file)).create_view(name)
             else:
-                connection.register(name, self.table(name))
-        return connection
+                self._connection.register(name, self.table(name))
+            self._views.add(name)
+        return self._connection
 
     def sql(self, query: str, **parameters: object) -> "pd.DataFrame":
         """Return the answer of a DuckDB query over the tables, as a pandas frame.
@@ -185,7 +200,9 @@ class Profile:
             query: SQL; every table of the profile is a view. `$name` stands for a parameter.
             parameters: values for the query's `$name` placeholders.
         """
-        answer: pd.DataFrame = self.database.execute(query, parameters or None).df()
+        # A view of each takes longer than most queries: only of those that it may mean, of all for `show tables`.
+        connection = self._with_views(TABLES.keys() & set(re.findall(r"\w+", query.lower())) or TABLES)
+        answer: pd.DataFrame = connection.execute(query, parameters or None).df()
         return answer
 
 

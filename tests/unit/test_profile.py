@@ -95,6 +95,13 @@ def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert (profile.pids, profile.duration_s, profile.name) == ([PID], 60.0, "p")
 
 
+def test_a_query_that_names_no_table_sees_all_of_them(tmp_path: Path) -> None:
+    profile = healthy(tmp_path / "p")
+    assert profile.sql("SELECT count(*) AS n FROM Requests").n[0] == 1200, "in capitals, and one view first"
+    assert set(profile.sql("show tables").name) == set(TABLES)
+    assert profile.database.table("requests").shape[0] == 1200
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_can_be_asked_of_every_profile(name: str, tmp_path: Path) -> None:
     profile = make_profile(tmp_path / "p")
@@ -127,6 +134,7 @@ def test_queries_work_from_another_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert profile.sql("select 1 as one from requests limit 1").one[0] == 1
     monkeypatch.chdir("/")
     assert profile.sql("select count(*) as n from requests").n[0] == 1200
+    assert profile.sql("select count(*) as n from frames").n[0] == len(profile.frame("frames")) > 0
 
 
 @pytest.mark.parametrize("name", ["run [1]", "what?", "a*b", "it's", 'a "b"', "ü"])
