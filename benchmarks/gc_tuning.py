@@ -26,8 +26,8 @@ from perfkit.experiment import experiment
 from perfkit.experiments import Plan
 from perfkit.experiments.gc import KIND
 from perfkit.findings import Finding
-from perfkit.record import record_pid
 from perfkit.recorder import Settings
+from perfkit.recordings import record_pid
 from perfkit.rules.gc_tuning import RULE
 
 SERVICES = Path(__file__).parents[1] / "tests" / "targets" / "gc" / "services"

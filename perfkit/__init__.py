@@ -1,6 +1,7 @@
 """Performance analysis of live Python services: attach by PID, record to Parquet, read a verdict.
 
 >>> import perfkit
+>>> profile = perfkit.record(4242, "30s")  # doctest: +SKIP
 >>> profile = perfkit.open_profile("profiles/heap_leak_sessions")  # doctest: +SKIP
 >>> perfkit.check(profile)  # doctest: +SKIP
 >>> profile.sql("select count(*) from cpu_samples")  # doctest: +SKIP
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
     from perfkit.checks import check as check
     from perfkit.decode import open_profile as open_profile
     from perfkit.profile import Profile as Profile
+    from perfkit.recordings import record as record
 
 __version__ = "0.1.0"
 
-_HOMES = {"Profile": "perfkit.profile", "check": "perfkit.checks", "open_profile": "perfkit.decode"}
-__all__ = ["Profile", "check", "open_profile"]
+_HOMES = {
+    "Profile": "perfkit.profile",
+    "check": "perfkit.checks",
+    "open_profile": "perfkit.decode",
+    "record": "perfkit.recordings",
+}
+__all__ = ["Profile", "check", "open_profile", "record"]
 
 
 def __getattr__(name: str) -> object:

@@ -143,31 +143,31 @@ def record(
     perfkit record --scenario heap_leak_sessions
     perfkit record -- python app.py
     """
-    from perfkit import record as verbs
+    from perfkit import recordings
     from perfkit.recorder import Settings
     from perfkit.terminal import TerminalProgress
 
     if sum((pid is not None, scenario is not None, bool(command))) != 1:
         raise UsageError("say what to record", hint="Give one of --pid PID, --scenario NAME, or `-- COMMAND`.")
     endless = duration == "0" or (duration is None and bool(command))
-    length_s = None if endless or (duration is None and scenario) else verbs.parse_duration(duration or "60s")
+    length_s = None if endless or (duration is None and scenario) else recordings.parse_duration(duration or "60s")
     settings = Settings(
         output=output,
         duration_s=length_s,
         collect=tuple(word.strip() for word in collect.split(",")) if collect else None,
         children=children,
         keep_raw=keep_raw,
-        budget=verbs.parse_share(budget) if budget else None,
+        budget=recordings.parse_share(budget) if budget else None,
         fetch=fetch,
         options=_options(settings_),
     )
     progress = TerminalProgress(quiet=quiet)
     if pid is not None:
-        profile = verbs.record_pid(pid, settings, progress)
+        profile = recordings.record_pid(pid, settings, progress)
     elif scenario is not None:
-        profile = verbs.record_scenario(scenario, settings, progress)
+        profile = recordings.record_scenario(scenario, settings, progress)
     else:
-        profile = verbs.record_command(command, settings, progress)
+        profile = recordings.record_command(command, settings, progress)
     manifest = profile.manifest
     if as_json:
         click.echo(
@@ -309,7 +309,7 @@ def _experiment(name: str, kind: "Kind") -> click.Command:
         from perfkit.experiment import experiment as make
         from perfkit.experiments import Plan
         from perfkit.findings import to_json_form
-        from perfkit.record import parse_duration
+        from perfkit.recordings import parse_duration
         from perfkit.terminal import TerminalProgress
 
         plan = Plan(

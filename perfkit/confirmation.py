@@ -23,8 +23,8 @@ from perfkit.errors import CannotRecord, UsageError
 from perfkit.findings import Verdict
 from perfkit.lab import guarded, load_on
 from perfkit.profile import Profile
-from perfkit.record import writing
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for
+from perfkit.recordings import writing
 from perfkit.units import percent_text
 
 if TYPE_CHECKING:

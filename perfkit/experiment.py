@@ -11,8 +11,8 @@ from perfkit.experiments import Kind, Plan
 from perfkit.lab import load_on
 from perfkit.plugins import discover
 from perfkit.profile import Profile
-from perfkit.record import default_output, writing
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for
+from perfkit.recordings import default_output, writing
 from perfkit.switching import planned_windows
 
 WINDOW_S = 8.0

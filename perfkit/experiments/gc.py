@@ -13,8 +13,8 @@ from perfkit.confirmation import Trying, confirm
 from perfkit.errors import CannotRecord
 from perfkit.experiments import Flag, Followed, NothingToTry, Plan, most_descriptors, numbers_of
 from perfkit.profile import Profile
-from perfkit.record import parse_duration, record_pid
 from perfkit.recorder import Progress, Settings
+from perfkit.recordings import parse_duration, record_pid
 from perfkit.rules.gc_tuning import RULE
 
 SCOUT_S = 12.0

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from perfkit.cli import main
 from perfkit.profile import Profile
-from perfkit.record import record_scenario
 from perfkit.recorder import Settings
+from perfkit.recordings import record_scenario
 
 pytestmark = [pytest.mark.attach, pytest.mark.recording, pytest.mark.slow, pytest.mark.timeout(240)]
 LENGTH_S = 20.0

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from perfkit.record import record_pid
 from perfkit.recorder import Settings, Silent
+from perfkit.recordings import record_pid
 from tests.attach_targets import every_version, interpreter, running
 
 pytestmark = [pytest.mark.attach, pytest.mark.slow, pytest.mark.timeout(120)]

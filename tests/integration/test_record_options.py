@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import perfkit
 from perfkit.attach import memray_builds
 from perfkit.attach.target import Target
+from perfkit.errors import UsageError
 from perfkit.profile import Profile
-from perfkit.record import record_pid
 from perfkit.recorder import Settings, Silent
+from perfkit.recordings import record_pid
 from tests.attach_targets import interpreter, running, same_version
 
 pytestmark = [pytest.mark.attach, pytest.mark.timeout(120)]
@@ -80,3 +83,37 @@ def test_memray_for_another_interpreter_is_fetched_when_that_is_allowed(
     assert ("pip has no memray" in said) == (not is_there)
     assert (f"perfkit doctor --pid {asked[0].pid} --fix" in said) == (not is_there)
     assert profile.frame("object_census").shape[0] > 0, "the rest is recorded all the same"
+
+
+def test_a_notebook_records_a_process_by_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running("shop.py", python=same_version()) as target:
+        profile = perfkit.record(
+            target.target.pid,
+            2,
+            output=tmp_path / "p",
+            collect=["gc", "object_census"],
+            options={"object_census": {"rungs": 3}},
+        )
+        assert target.process.poll() is None
+    assert profile.pids == [target.target.pid]
+    assert 1.9 <= profile.duration_s <= 10
+    assert {"gc_pauses", "object_census"} <= profile.manifest.collectors.keys()
+    assert profile.manifest.collectors["object_census"]["rungs"] == 3
+    assert "pyspy_stacks" not in profile.manifest.collectors
+    shown = capsys.readouterr()
+    assert "recording for 2 s" in shown.err
+    assert shown.out == ""
+
+
+def test_a_notebook_records_a_command_until_it_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = "import time; time.sleep(1.5); print('was here', flush=True)"
+    profile = perfkit.record([sys.executable, "-c", script], output=tmp_path / "p", collect="gc", quiet=True)
+    assert profile.manifest.complete, profile.manifest.missing
+    assert 1 <= profile.duration_s <= 10
+    assert "recording" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{}, {"target": 1, "scenario": "healthy"}, {"target": 1, "duration": "soon"}])
+def test_a_recording_of_nothing_is_refused_in_words(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        perfkit.record(**wrong)

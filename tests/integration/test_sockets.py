@@ -20,8 +20,8 @@ from perfkit.attach.target import inspect_any
 from perfkit.checks import check
 from perfkit.collectors.sockets import COLLECTOR
 from perfkit.errors import CannotRecord
-from perfkit.record import record_pid
 from perfkit.recorder import Settings
+from perfkit.recordings import record_pid
 from tests.proxy_processes import NGINX, nginx
 from tests.socket_corpus import ready
 from tests.socket_recordings import Watched, obedient, upstream, watching

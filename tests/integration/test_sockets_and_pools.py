@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from perfkit.findings import Finding, Verdict
-from perfkit.record import record_pid
 from perfkit.recorder import Settings
+from perfkit.recordings import record_pid
 from perfkit.rules import rules
 from tests.proxy_processes import Running, ask, proxy, upstream
 from tests.socket_corpus import ready

@@ -19,8 +19,8 @@ from perfkit.collectors import Raw, Recording
 from perfkit.decode import open_profile
 from perfkit.errors import CannotRecord, NotAProfile, StillRecording, UnknownName
 from perfkit.profile import Profile
-from perfkit.record import record_pid
 from perfkit.recorder import Settings, Silent
+from perfkit.recordings import record_pid
 from perfkit.tables import RECORDING_QUALITY
 
 
@@ -199,7 +199,7 @@ def test_interrupted_recordings_are_finished_on_the_next_open(
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perfkit.record.Recorder", Kills)
+        patch.setattr("perfkit.recordings.Recorder", Kills)
         with pytest.raises(Killed):
             record_pid(target.pid, Settings(tmp_path / "p", duration_s=0.5))
     assert not (tmp_path / "p" / "manifest.json").exists()

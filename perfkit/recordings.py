@@ -1,16 +1,82 @@
-"""`perfkit record` in its three forms: a process id, a command, a scenario of the reference proxy."""
+"""Recording in its three forms: a process id, a command, a scenario of the reference proxy.
 
+`record` is for notebooks and scripts; the command line and experiments use the functions that it calls.
+"""
+
+import os
+import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from perfkit.attach.target import Target, inspect, inspect_any
 from perfkit.errors import CannotRecord, UsageError
 from perfkit.profile import RECORDING, Profile, ProfileWriter
 from perfkit.recorder import Progress, Recorder, Settings, Silent, plan_for, wait
+
+
+def record(
+    target: int | str | Sequence[str] | None = None,
+    duration: float | str | None = None,
+    *,
+    scenario: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    collect: Iterable[str] | None = None,
+    children: bool = False,
+    budget: float | None = None,
+    fetch: bool = False,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    quiet: bool = False,
+) -> Profile:
+    """Return the profile of a process, recorded now: what `perfkit record` does, for notebooks and scripts.
+
+    >>> profile = perfkit.record(4242, "30s")  # doctest: +SKIP
+    >>> profile = perfkit.record(["python", "app.py"], "2m")  # doctest: +SKIP
+    >>> profile = perfkit.record(scenario="heap_leak_sessions")  # doctest: +SKIP
+
+    Args:
+        target: a process id to attach to, or a command to start; None with a scenario.
+        duration: seconds, or a text such as "30s" or "5m"; 0 until it ends. Without: a minute of a process, a command
+            until it ends, a scenario for as long as it says. Interrupting ends it earlier, and keeps what was recorded.
+        scenario: name of a scenario of the reference proxy, see `perfkit scenarios`.
+        output: folder of the profile, new or empty. Without: profiles/PROGRAM-DATE-TIME.
+        collect: groups or names of collectors. Without: all that work on the target.
+        children: record its Python descendants, too.
+        budget: share of the target's time that recording may cost it, such as 0.02. Without: what it takes.
+        fetch: download what the target's interpreter lacks.
+        options: settings by name of collector, such as `{"pyspy_stacks": {"rate_hz": 50}}`.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: not exactly one of target and scenario, or a duration that is none.
+        CannotRecord: the process cannot be recorded; nothing was touched.
+        ProfileError: the output folder cannot be used; nothing was touched.
+    """
+    from perfkit.terminal import TerminalProgress
+
+    if (target is None) == (scenario is None):
+        raise UsageError("say what to record", hint="Give a process id, a command, or scenario=NAME.")
+    if duration is None and isinstance(target, int):
+        duration = 60.0
+    settings = Settings(
+        output=None if output is None else Path(output),
+        duration_s=parse_duration(str(duration)) if duration else None,
+        collect=None if collect is None else (collect,) if isinstance(collect, str) else tuple(collect),
+        children=children,
+        budget=budget,
+        fetch=fetch,
+        options=options or {},
+    )
+    progress = TerminalProgress(quiet=quiet)
+    if scenario is not None:
+        return record_scenario(scenario, settings, progress)
+    if isinstance(target, int):
+        return record_pid(target, settings, progress)
+    return record_command(shlex.split(target) if isinstance(target, str) else list(target or ()), settings, progress)
 
 
 def record_pid(pid: int, settings: Settings, progress: Progress | None = None) -> Profile:
