@@ -4,8 +4,9 @@ A rung is one census. Only `gc.get_objects()` itself cannot be cut into slices (
 object); counting, sizing and the search for owners are done some milliseconds at a time, and
 the time between rungs grows when the census would take more than its share of a CPU.
 
-Of `census_parts`, `paths` and `roots` find what holds a container, `kinds` and `containers` read the target's
-types and containers.
+Here is what is done when, and what is sent. Of `census_parts`, `counting` has the numbers of one rung and
+`followed` those of the containers from rung to rung; `paths` and `roots` find what holds a container,
+`kinds` and `containers` read the target's types and containers, `own` says what is the probe's.
 """
 
 from __future__ import annotations
@@ -13,19 +14,13 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
-from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 
-from perfkit.probe.census_parts.containers import (
-    INNER,
-    declared_limit,
-    item_type,
-    limit_of_owner,
-    newest_items,
-    unchanged,
-)
-from perfkit.probe.census_parts.kinds import MIN_BYTES, MIN_ITEMS, OF_BYTES, OWN, Kind, is_a, short_name, type_name
+from perfkit.probe.census_parts.containers import INNER, newest_items
+from perfkit.probe.census_parts.counting import Count
+from perfkit.probe.census_parts.followed import Followed, measure_inner
+from perfkit.probe.census_parts.kinds import OWN
+from perfkit.probe.census_parts.own import own_objects
 from perfkit.probe.census_parts.paths import SEARCH_NS, Search, path_to
 from perfkit.probe.census_parts.roots import find_roots, places_of_variables
 from perfkit.probe.census_parts.slices import PAUSE_S, SLICE_NS
@@ -36,11 +31,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MAX_SLICE = 12_000
-_SIZED = 128
-"""Objects of one type with few items or none that are sized in a slice; the others are taken to be like them."""
-_MAX_TYPES = 2000
-_MAX_FOLLOWED = 300
-_SEARCHES = 4
 _RUNGS_PER_SEARCH = 5
 """A search for owners costs more than a census: one now and then, and one at the end."""
 _SMALL_HEAP_OBJECTS = 200_000
@@ -48,19 +38,6 @@ _MAX_LOOKED_AT = 24
 _COLLECT_NS = 100_000_000
 _NS_PER_OBJECT = 150
 """What a full collection costs per object, before one was measured: 50-180 ns from 3.10 to 3.13."""
-_MAX_HELD_BYTES = 32 << 20
-"""What we hold of bytearrays until the next rung shows whether they grow: the target may want to let go of them."""
-_BYTES_PER_ITEM = 64
-"""What weighs as much as an item where containers of bytes are ranked among others."""
-_MAX_INNER_EACH = 20_000
-_MAX_INNER = 200_000
-"""Items of containers whose own lengths are added up, per container and rung: 50 ns each."""
-_FUNCTION = type(lambda: None)
-_GENERATOR = type(_ for _ in ())
-_PLAIN = frozenset(
-    (dict, list, tuple, set, frozenset, deque, OrderedDict, defaultdict, Counter, _GENERATOR, type([].append))
-)
-"""Types without code of their own, which the probe's objects are made of as well as anybody's."""
 
 
 class Recorder:
@@ -68,19 +45,9 @@ class Recorder:
 
     def __init__(self, probe: Any) -> None:
         self._probe = probe
-        self._kinds: dict[type, Kind] = {}
-        self._history: dict[int, list[int]] = {}
-        self._first: dict[int, tuple[int, int]] = {}
-        self._followed: dict[int, None] = {}
-        self._owners: dict[int, tuple[str, int | None]] = {}
-        self._ways: dict[int, tuple[str, list[int]]] = {}
-        self._inner: dict[int, tuple[int, list[int | None]]] = {}
-        self._bytes: set[int] = set()
         self._is_ending = False
         self._is_looking = self._is_counting = False
-        self._searched: Counter[int] = Counter()
         self._untracked: dict[int, Any] = {}
-        self._may_hold_bytes = 0
         self._longest_ns = 0
         self._rungs = self._rung_ns = 0
         self._collect_ns = 0
@@ -96,8 +63,9 @@ class Recorder:
         max_share: float = 0.1,
     ) -> dict[str, Any]:
         """Start; see the collector `object_census` for the settings."""
-        self._every_s, self._growing, self._largest = every_s, growing, largest
-        self._owners_wanted, self._collect, self._max_share = owners, collect, max_share
+        self._followed = Followed(growing, largest)
+        self._every_s, self._owners_wanted = every_s, owners
+        self._collect, self._max_share = collect, max_share
         self._cpu_ns = time.thread_time_ns()
         self._probe.spawn(self._run())
         return {"monotonic_ns": time.monotonic_ns()}
@@ -136,16 +104,13 @@ class Recorder:
             if self._rung_ns <= self._spare_ns():
                 yield from self._rung()
             began_ns = time.thread_time_ns()
-            growing = sorted(
-                (each for each in self._ways if self._growth(each) > 0), key=lambda each: -self._growth(each)
-            )
-            paths = yield from self._paths_now(growing[:_MAX_LOOKED_AT])
+            paths = yield from self._paths_now(self._followed.grown()[:_MAX_LOOKED_AT])
             while paths:
                 number, path = paths.pop(0)
-                if self._history[number][-1] <= self._first[number][1]:
+                if not self._followed.is_longer(number):
                     # What grows is in it.
                     path += [("dict value", each) for each in newest_items(path[-1][1])[:1] if type(each) in INNER]
-                wanted.append((self._identity(number), path))
+                wanted.append((self._followed.identity(number), path))
             if wanted:
                 row["looked_at"] = len(wanted)
                 module: dict[str, Any] = {"__name__": f"{OWN} code", "__builtins__": __builtins__}
@@ -166,7 +131,7 @@ class Recorder:
         found, lost = [], set()
         roots = list(chain.from_iterable(find_roots())) if numbers else []
         for number in numbers:
-            path = path_to(number, *self._ways[number], roots)
+            path = path_to(number, *self._followed.ways[number], roots)
             if path is None:
                 # A function that led there has returned.
                 lost.add(number)
@@ -201,51 +166,43 @@ class Recorder:
         if forced:
             yield PAUSE_S
         # Before there is a list of everything, which a generator's frame would lead to.
-        own = self._own_objects()
+        own = own_objects(self, self._probe, self._followed.lengths, self._untracked)
         held_ns = time.thread_time_ns()
         objects = gc.get_objects()
         self._longest_ns = max(self._longest_ns, time.thread_time_ns() - held_ns)
         at_ns = time.monotonic_ns()
         total = len(objects)
-        counts: Counter[type] = Counter()
-        sizes: dict[type, int] = {}
-        large: dict[int, tuple[Any, int]] = {}
         # Dicts that hold only strings, numbers and the like are not tracked: they are found as
         # what others refer to, which costs twice as much, so not at each rung.
         look_for_untracked = sys.version_info < (3, 14) and self._rungs % 3 == 0
-        self._may_hold_bytes = _MAX_HELD_BYTES
+        count = Count(self._untracked, look_for_untracked)
         size = 4096
         while objects:
             began_slice_ns = time.thread_time_ns()
             part = objects[-size:]
             del objects[-size:]
-            self._count(part, counts, sizes, large, look_for_untracked)
+            count.add(part)
             # It may hold the last reference of an object: that goes away here, within the slice.
             part.clear()
             took_ns = max(1, time.thread_time_ns() - began_slice_ns)
             self._longest_ns = max(self._longest_ns, took_ns)
             size = max(256, min(2 * size, _MAX_SLICE, int(size * SLICE_NS / took_ns)))
             yield PAUSE_S
-        self._leave_out_own(own, counts, sizes, large)
-        self._look_at_untracked(large)
+        count.leave_out(own)
+        count.look_at_untracked()
+        large = count.large
         yield 0.0
         inner: dict[int, int] = {}
-        yield from self._measure_inner(large, inner)
-        self._follow(large, inner)
+        yield from measure_inner(large, inner)
+        self._followed.note(self._rungs, large, inner)
         yield from self._find_owners(large, total)
-        rows = self._rows(large)
-        types = [
-            [self._kinds[kind].name, count, count * self._kinds[kind].size_bytes + sizes.get(kind, 0)]
-            for kind, count in counts.most_common(_MAX_TYPES)
-            if not self._kinds[kind].own
-        ]
         self._probe.emit(
             {
                 "rung": self._rungs,
                 "monotonic_ns": at_ns,
-                "objects": sum(counts.values()),
-                "types": types,
-                "containers": rows,
+                "objects": count.objects(),
+                "types": count.types(),
+                "containers": self._followed.rows(large),
                 "forced": forced,
                 "enabled": gc.isenabled(),
                 "cost_ns": time.thread_time_ns() - began_ns,
@@ -253,10 +210,6 @@ class Recorder:
         )
         self._rungs += 1
         self._rung_ns = time.thread_time_ns() - began_ns
-        # Not kept: types may come and go, and must not stay for our sake.
-        counts.clear()
-        sizes.clear()
-        self._kinds.clear()
 
     def _collect_garbage(self) -> dict[str, int] | None:
         """Run a full collection if it is cheap, so that what is counted is alive; return what it did.
@@ -278,187 +231,6 @@ class Recorder:
         self._collected_at = time.monotonic()
         return {"freed": freed, "took_ns": self._collect_ns}
 
-    def _look_at_untracked(self, large: dict[int, tuple[Any, int]]) -> None:
-        """Measure the dicts that the collector does not track, and let go of those nobody else holds."""
-        for each in list(self._untracked.values()):
-            # Four references are ours: the mapping, the list, the loop, the argument.
-            if sys.getrefcount(each) <= 4 or gc.is_tracked(each):
-                del self._untracked[id(each)]
-            else:
-                large[id(each)] = (each, len(each))
-
-    def _count(
-        self,
-        part: list[Any],
-        counts: Counter[type],
-        sizes: dict[type, int],
-        large: dict[int, tuple[Any, int]],
-        look_for_untracked: bool,
-    ) -> None:
-        """Count, size and measure the objects of one slice.
-
-        It makes next to no objects of its own, not even numbers: a tracer of allocations that is at
-        work in the target would write down each of them. So sizes are those of some.
-        """
-        groups: dict[type, list[Any]] = defaultdict(list)
-        for each in part:
-            groups[type(each)].append(each)
-        each = None
-        kinds = self._kinds
-        for type_, objects in groups.items():
-            kind = kinds.get(type_)
-            if kind is None:
-                kind = kinds[type_] = Kind(objects[0])
-            counts[type_] += len(objects)
-            if (length := kind.length) is not None and not kind.own:
-                long = [each for each in objects if length(each) >= kind.least]
-                large.update([(id(each), (each, length(each))) for each in long])
-                if kind.is_sized and long:
-                    sizes[type_] = sizes.get(type_, 0) + _size_bytes(long)
-                    objects = [each for each in objects if length(each) < kind.least]  # noqa: PLW2901
-            if kind.is_sized and objects:
-                some = objects[:: max(1, len(objects) // _SIZED)]
-                sizes[type_] = sizes.get(type_, 0) + _size_bytes(some) * len(objects) // len(some)
-        each = None
-        if not look_for_untracked:
-            return
-        for type_, objects in groups.items():
-            # Never of a module: up to 3.13 _asyncio's shows objects of its free list, which are
-            # freed a second time when a list that holds them goes away, and the target crashes.
-            for each in () if kinds[type_].is_module else gc.get_referents(*objects):
-                if type(each) is dict:
-                    if len(each) >= MIN_ITEMS and not gc.is_tracked(each):
-                        self._untracked[id(each)] = each
-                elif type(each) is bytearray and len(each) >= MIN_BYTES:
-                    is_new = id(each) not in self._untracked
-                    if is_new and len(each) <= self._may_hold_bytes:
-                        self._may_hold_bytes -= len(each)
-                        self._untracked[id(each)] = each
-
-    def _leave_out_own(
-        self, own: list[Any], counts: Counter[type], sizes: dict[type, int], large: dict[int, tuple[Any, int]]
-    ) -> None:
-        """Take the probe's own objects out of the numbers again."""
-        for each in own:
-            kind = type(each)
-            if kind in counts and gc.is_tracked(each):
-                counts[kind] -= 1
-                if kind in sizes:
-                    sizes[kind] -= sys.getsizeof(each, 0)
-            large.pop(id(each), None)
-
-    def _own_objects(self) -> list[Any]:
-        """Return the probe's own objects: its instances and functions, and the plain containers that these hold.
-
-        Not what suspended steps of other recorders have in hand, such as a walk over all objects:
-        from there on everything is the target's.
-        """
-        # Frames are not tracked while they run; what ours hold between two rungs is in `self`.
-        found: dict[int, Any] = {}
-        waiting: list[Any] = [self, self._probe, globals()]
-        while waiting:
-            each = waiting.pop()
-            kind = type(each)
-            if id(each) in found or each is __builtins__:
-                continue
-            if kind is dict and "__name__" in each and not _is_ours(each):
-                continue
-            if kind is _FUNCTION:
-                if not _is_ours(each.__globals__):
-                    continue
-            elif issubclass(kind, type):
-                if not type_name(each).startswith(OWN):
-                    continue
-            elif kind not in _PLAIN and short_name(kind) != "cell" and not type_name(kind).startswith(OWN):
-                continue
-            found[id(each)] = each
-            if each is self._history:
-                found.update((id(lengths), lengths) for lengths in self._history.values())
-            elif each is not self._untracked and kind is not _GENERATOR:
-                waiting += gc.get_referents(each)
-        return list(found.values())
-
-    def _measure_inner(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> Iterator[float]:
-        """Add up the lengths of the containers in each large container: they may grow while it does not."""
-        left, slice_ns = _MAX_INNER, time.thread_time_ns()
-        for number, (container, length) in large.items():
-            if length > min(left, _MAX_INNER_EACH) or not any(
-                type(each) in INNER for each in newest_items(container)[:1]
-            ):
-                continue
-            left -= length
-            values = dict.values(container) if is_a(container, dict) else container
-            inner[number] = sum([len(each) for each in unchanged(partial(list, values)) if type(each) in INNER])
-            if time.thread_time_ns() - slice_ns > SLICE_NS:
-                yield PAUSE_S
-                slice_ns = time.thread_time_ns()
-
-    def _follow(self, large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> None:
-        """Note the lengths of this rung and decide which containers are worth a row."""
-        rung = self._rungs
-        for number in [number for number in self._history if number not in large]:
-            # Gone, or shorter than what we look at: another container may get its address.
-            del self._history[number]
-            del self._first[number]
-            self._inner.pop(number, None)
-            self._followed.pop(number, None)
-            self._owners.pop(number, None)
-            self._ways.pop(number, None)
-            self._searched.pop(number, None)
-        for number, (_container, length) in large.items():
-            self._first.setdefault(number, (rung, length))
-            lengths = self._history.setdefault(number, [])
-            lengths.append(length)
-            if number in inner or number in self._inner:
-                # As long as the lengths, with nothing where it was not looked at.
-                sums = self._inner.setdefault(number, (inner.get(number, 0), []))[1]
-                sums += [None] * (len(lengths) - 1 - len(sums))
-                sums.append(inner.get(number))
-        self._bytes = {number for number, (each, _length) in large.items() if type_name(type(each)) in OF_BYTES}
-        by_growth = sorted(large, key=lambda number: -self._growth(number))[: self._growing]
-        by_length = sorted(large, key=lambda number: -self._weight(number, large[number][1]))[: self._largest]
-        for number in chain((each for each in by_growth if self._growth(each) > 0), by_length):
-            if len(self._followed) < _MAX_FOLLOWED:
-                self._followed.setdefault(number)
-
-    def _growth(self, number: int) -> int:
-        """Return by how many items a container, or what is in it, has grown since it was first seen."""
-        own = self._weight(number, self._history[number][-1] - self._first[number][1])
-        first, sums = self._inner.get(number, (0, []))
-        return max(own, sums[-1] - first) if sums and sums[-1] is not None else own
-
-    def _weight(self, number: int, items: int) -> int:
-        """Return a number of items, or of bytes, as items."""
-        return items // _BYTES_PER_ITEM if number in self._bytes else items
-
-    def _identity(self, number: int) -> str:
-        """Return what a container is called: an address is used again by others, so with its first rung."""
-        return f"{number:#x}.{self._first[number][0]}"
-
-    def _rows(self, large: dict[int, tuple[Any, int]]) -> list[dict[str, Any]]:
-        """Return a row per container that is followed, with those of its lengths that were not sent yet."""
-        rows = []
-        for number in self._followed:
-            container, _length = large[number]
-            owner, limit = self._owners.get(number, (None, None))
-            own_limit = declared_limit(container)
-            lengths = self._history[number]
-            _first, sums = self._inner.get(number, (0, []))
-            rows.append(
-                {
-                    "id": self._identity(number),
-                    "type": type_name(type(container)),
-                    "lengths": lengths[:],
-                    "inner": sums[:],
-                    "item_type": item_type(container),
-                    "owner": owner,
-                    "limit": own_limit or limit or own_limit,
-                }
-            )
-            lengths[:-1] = []
-            sums[:-1] = []
-        return rows
-
     def _spare_ns(self) -> int:
         """Return what a search, or a look at the code, may take of a CPU: its share of fifteen seconds."""
         return int(self._max_share * 15e9)
@@ -467,28 +239,13 @@ class Recorder:
         """Look for paths from modules to the containers that grow fastest: one search for all, forwards."""
         if self._rungs % _RUNGS_PER_SEARCH and not self._is_ending and (self._rungs or total > _SMALL_HEAP_OBJECTS):
             return
-        missing = [
-            number for number in self._followed if number not in self._owners and self._searched[number] < _SEARCHES
-        ]
-        missing.sort(key=lambda number: (-self._growth(number), -large[number][1]))
-        urgent = {number for number in missing[: self._owners_wanted] if self._growth(number) > 0}
+        missing = self._followed.without_owner(large)
+        urgent = {number for number in missing[: self._owners_wanted] if self._followed.growth(number) > 0}
         if not missing or (not urgent and (self._rungs or total > _SMALL_HEAP_OBJECTS)):
             return
-        self._searched.update(missing)
+        self._followed.searched.update(missing)
         search = Search(set(missing), urgent or set(missing), min(SEARCH_NS, self._spare_ns()))
         yield from search.run()
         for number, path in search.paths():
-            self._owners[number] = (" > ".join(label for label, _holder in path), limit_of_owner(path))
-            self._ways[number] = search.way(number)
+            self._followed.note_owner(number, path, search.way(number))
         search.forget()
-
-
-def _is_ours(namespace: dict[str, Any]) -> bool:
-    """Whether a module's namespace is one of the probe's."""
-    name = namespace.get("__name__")
-    return type(name) is str and name.startswith(OWN)
-
-
-def _size_bytes(objects: list[Any]) -> int:
-    """Return the sum of the shallow sizes of some objects."""
-    return sum(map(sys.getsizeof, objects, repeat(0)))
