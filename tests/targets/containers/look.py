@@ -20,7 +20,7 @@ search = census["Search"](set(containers), set(containers))
 for _pause in search.run():
     pass
 wanted = [(containers[number], path) for number, path in search.paths()]
-look, steps = code["look"](wanted, 10**10, census["_places_of_variables"]())
+look, steps = code["look"](wanted, 10**10, census["places_of_variables"]())
 for _pause in steps:
     pass
 cases = {name: rest for name, (_number, *rest) in patterns.CASES.items()}
