@@ -66,6 +66,16 @@ def newest_items(container: Any) -> list[Any]:
     return []
 
 
+def all_items(container: Any) -> list[Any]:
+    """Return the items of a container, of a dict the values; nothing of what is none."""
+    if is_a(container, dict):
+        return unchanged(lambda: list(dict.values(container)))
+    for kind in (list, deque, set, frozenset, tuple):
+        if is_a(container, kind):
+            return unchanged(lambda: list(kind.__iter__(container)))  # noqa: B023
+    return []
+
+
 def referents_of(holder: Any) -> list[Any]:
     """Return what an object refers to; of a large container, its oldest and newest items only."""
     kind = type(holder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter, defaultdict
-from itertools import repeat
+from itertools import chain, repeat
 
 from perfkit.probe.census_parts.kinds import MIN_BYTES, MIN_ITEMS, Kind
 
@@ -77,9 +77,9 @@ class Count:
                         self._untracked[id(each)] = each
 
     def leave_out(self, own: list[Any]) -> None:
-        """Take the probe's own objects out of the numbers again."""
+        """Take the probe's own objects out of the numbers again, and the list of them."""
         counts, sizes, large = self._counts, self._sizes, self.large
-        for each in own:
+        for each in chain(own, (own,)):
             kind = type(each)
             if kind in counts and gc.is_tracked(each):
                 counts[kind] -= 1

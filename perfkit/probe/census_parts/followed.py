@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from functools import partial
 from itertools import chain
 
 from perfkit.probe.census_parts.containers import (
     INNER,
+    all_items,
     declared_limit,
     item_type,
     limit_of_owner,
     newest_items,
-    unchanged,
 )
-from perfkit.probe.census_parts.kinds import OF_BYTES, is_a, type_name
+from perfkit.probe.census_parts.kinds import OF_BYTES, type_name
 from perfkit.probe.census_parts.slices import PAUSE_S, SLICE_NS
 
 TYPE_CHECKING = False
@@ -144,8 +143,7 @@ def measure_inner(large: dict[int, tuple[Any, int]], inner: dict[int, int]) -> I
         if length > min(left, _MAX_INNER_EACH) or not any(type(each) in INNER for each in newest_items(container)[:1]):
             continue
         left -= length
-        values = dict.values(container) if is_a(container, dict) else container
-        inner[number] = sum([len(each) for each in unchanged(partial(list, values)) if type(each) in INNER])
+        inner[number] = sum([len(each) for each in all_items(container) if type(each) in INNER])
         if time.thread_time_ns() - slice_ns > SLICE_NS:
             yield PAUSE_S
             slice_ns = time.thread_time_ns()

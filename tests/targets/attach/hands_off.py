@@ -154,8 +154,10 @@ def fill():
             for items, kind in zip(ITEMS, KINDS):
                 items.append(make(kind))
             deque.append(HOLDER.queue, make(KINDS[0]))
+            deque.append(HOLDER.queue, [number])
             dict.__setitem__(HOLDER.data, number, make(KINDS[2]))
             list.append(HOLDER.rows, make(KINDS[1]))
+            list.append(HOLDER.rows, {number: number})
             set.add(HOLDER.seen, (number, "of a set"))
             BY_TEXT[str.__new__(TEXT, f"key {number}")] = make(KINDS[0])
             INNER[number] = make(KINDS[3])
