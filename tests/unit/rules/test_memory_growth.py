@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from perfkit.analysis.growth import CodePlace, ContainerGrowth, FillingPool, gather
+from perfkit.analysis.growth_rates import is_outside_of_python, sites_of
 from perfkit.analysis.heap_growth import Pile, heap_growth
+from perfkit.analysis.holders import is_queue
 from perfkit.analysis.trends import Slope
 from perfkit.findings import Finding, Site, Verdict, to_json_form
 from perfkit.profile import Profile
-from perfkit.rules.memory_growth import RULE, MemoryGrowth, is_queue, sites_of
+from perfkit.rules.memory_growth import RULE, MemoryGrowth
 from tests.builders import PID, SECOND_NS, make_profile
 from tests.builders import healthy as slow_healthy
 from tests.builders import leaking as slow_leaking
@@ -349,7 +351,7 @@ def test_growth_is_native_only_where_objects_keep_stiller_than_it(
     assert evidence.heap_growth is not None
     objects = replace(evidence.heap_growth, bytes=int(python_bytes_per_s * evidence.between_s), is_whole=True)
     rate = Slope(800.0, 1000.0, 1200.0, 1e-9, 60)
-    assert bool(RULE._is_outside_of_python(replace(evidence, heap_growth=objects), rate)) == is_outside
+    assert is_outside_of_python(replace(evidence, heap_growth=objects), rate) == is_outside
 
 
 @pytest.mark.parametrize(
