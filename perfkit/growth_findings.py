@@ -83,7 +83,7 @@ def no_more_than_pool(finding: Finding, pool: FillingPool) -> Finding:
         verdict=Verdict.UNDECIDED,
         class_="filling",
         confidence=0.5,
-        title=f"{finding.title}; no more than the connections that {pool.name} has opened, now {pool.last}{of}",
+        title=f"{finding.title}; no more than the {pool.what} that {pool.name} has opened, now {pool.last}{of}",
         hint="A pool that warms up has as many as are used at a time before long; see whether it goes on.",
         needs=("a recording after the warm-up",),
     )

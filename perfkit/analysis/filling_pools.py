@@ -22,23 +22,31 @@ _PER_CONNECTION = 1.25
 """Items per connection opened that are what a pool keeps of it: one, and those that are being made."""
 
 
-def pool_of_code(evidence: Evidence, class_: str, growth: Growth) -> FillingPool | None:
-    """Return a container with a limit that keeps a good part of the threads or descriptors that were added.
+def filling_pool(evidence: Evidence, class_: str, growth: Growth) -> FillingPool | None:
+    """Return the pool that keeps a good part of the threads or descriptors that were added; None: none does.
+
+    Its own events say it best: they know its limit, and that what is taken comes back. Where no pool was
+    recorded, or it opened too little, a container will do that leads to the objects and has a limit in its code.
 
     Args:
         evidence: what is known of the process.
         class_: what it would be without a pool, `thread_leak` or `fd_leak`.
         growth: how the number of threads or descriptors grows.
     """
+    least = _POOLED_RATIO * _added(growth)
+    pool = evidence.filling_pool if class_ == "fd_leak" else None
+    if pool is not None and pool.opened >= least:
+        return pool
     for held in evidence.containers:
         if held.pile is None or evidence.heap_growth is None or not held.owner:
             continue
         limit, ends = open_limit(held), limits_of(held)
         if limit is None and not ends:
             continue
-        if held_below(evidence.heap_growth, held.pile, _OWNERS[class_]) >= _POOLED_RATIO * _added(growth):
+        if held_below(evidence.heap_growth, held.pile, _OWNERS[class_]) >= least:
             name = holder_name(held.owner, held.type)
-            return FillingPool(name, held.first, held.last, limit, None if limit else ends[0], held)
+            what = "threads" if class_ == "thread_leak" else "descriptors"
+            return FillingPool(name, held.first, held.last, limit, None if limit else ends[0], held, what)
     return None
 
 
@@ -48,8 +56,8 @@ def explains(pool: FillingPool, growth: Growth) -> bool:
 
 
 def is_of_pool(pool: FillingPool, held: ContainerGrowth) -> bool:
-    """Whether a container may hold what a pool opened: it gets no longer than by that."""
-    return held.last - held.first <= _PER_CONNECTION * pool.opened
+    """Whether a container may hold what a pool opened: it is the pool's own, or gets no longer than by that."""
+    return held is pool.container or held.last - held.first <= _PER_CONNECTION * pool.opened
 
 
 def _added(growth: Growth) -> float:

@@ -137,7 +137,7 @@ class FillingPool:
     """A pool that got more connections, or threads, while it was recorded, and has not reached its limit.
 
     Known by its events, which say that what is taken comes back; else `container` keeps what it has. `limit` is
-    None where only code was seen that will limit it: `ends`.
+    None where only code was seen that will limit it: `ends`. `what` it opens, in the plural.
     """
 
     name: str
@@ -146,6 +146,7 @@ class FillingPool:
     limit: int | None
     ends: CodePlace | None = None
     container: ContainerGrowth | None = None
+    what: str = "connections"
 
     @property
     def opened(self) -> int:

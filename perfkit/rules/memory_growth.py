@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import perfkit.growth_findings as say
-from perfkit.analysis.filling_pools import explains, is_of_pool, pool_of_code
-from perfkit.analysis.growth import MIN_RUNGS, ContainerGrowth, Evidence, gather
+from perfkit.analysis.filling_pools import explains, filling_pool, is_of_pool
+from perfkit.analysis.growth import MIN_RUNGS, ContainerGrowth, Evidence, FillingPool, gather
 from perfkit.analysis.growth_rates import (
     are_types_flat,
     fastest_first,
@@ -116,33 +116,36 @@ class MemoryGrowth:
         return []
 
     def _most_urgent(self, evidence: Evidence) -> Finding:
-        """Return the finding for threads or descriptors that pile up, else the most urgent about the memory."""
-        return self._counted(evidence) or _beside_pool(evidence, self._of_holders(evidence))
+        """Return the most urgent of what is known of counts, holders and growth that nothing is seen to hold.
 
-    def _counted(self, evidence: Evidence) -> Finding | None:
-        """Return the finding for threads or descriptors that pile up."""
+        Threads or descriptors that leak come first: they bring memory with them. A pool that has them, by its
+        events or by heap and code, excuses what it opened and nothing else: a leak beside it is more urgent.
+        """
+        pools = [evidence.filling_pool] if evidence.filling_pool is not None else []
+        of_pools = []
         for class_, growth in self._piling_up(evidence):
-            pool = evidence.filling_pool if class_ == "fd_leak" else None
-            if pool is not None and explains(pool, growth):
-                continue  # a pool that warms up; connections that are not given back are for `checkout_leak`
-            if (pool := pool_of_code(evidence, class_, growth)) is not None:
-                return say.counted_in_pool(evidence, Verdict.UNDECIDED, class_, growth, pool, self.min_count)
-            held = _growing_with(evidence)
-            sites = sites_of(evidence, held) if held else ()
-            return say.counted_leak(evidence, class_, growth, held, sites, self.min_count)
-        return None
+            pool = filling_pool(evidence, class_, growth)
+            if pool is None:
+                return self._counted_leak(evidence, class_, growth)
+            is_known = pool.limit is not None and explains(pool, growth)
+            verdict = Verdict.PASS if is_known else Verdict.UNDECIDED
+            of_pools.append(say.counted_in_pool(evidence, verdict, class_, growth, pool, self.min_count))
+            pools.append(pool)
+        # Of equally urgent ones the first: the pools, then the fastest.
+        found = [*of_pools, *self._of_memory(evidence, pools)]
+        return min(found, key=lambda finding: _URGENCY[finding.verdict]) if found else self._nothing(evidence)
 
-    def _of_holders(self, evidence: Evidence) -> Finding:
-        """Return the most urgent finding about what holds the growth, or about growth that nothing is seen to hold."""
-        found = [*self._held(evidence)]
-        if not any(finding.verdict is Verdict.FAIL for finding in found):
-            found += [each for each in (self._levelling_off(evidence),) if each is not None]
-            explained = sum(finding.measured or 0.0 for finding in found)
-            rest = self._not_held(evidence)
-            if rest is not None and (rest.measured or 0.0) > _REST_RATIO * explained:
-                found.append(rest)
-        found.sort(key=lambda finding: _URGENCY[finding.verdict])
-        return found[0] if found else self._nothing(evidence)
+    def _of_memory(self, evidence: Evidence, pools: Sequence[FillingPool]) -> list[Finding]:
+        """Return what holds the growth, the fastest first; and where none of it leaks, what else grows."""
+        found = [*self._held(evidence, pools)]
+        if any(finding.verdict is Verdict.FAIL for finding in found):
+            return found
+        found += [each for each in (self._levelling_off(evidence),) if each is not None]
+        explained = sum(finding.measured or 0.0 for finding in found)
+        rest = self._not_held(evidence)
+        if rest is not None and (rest.measured or 0.0) > _REST_RATIO * explained:
+            found.append(rest)
+        return found
 
     def _piling_up(self, evidence: Evidence) -> Iterator[tuple[str, Growth]]:
         """Yield the class that a leak of threads or descriptors has, and their growth, where it goes on to the end."""
@@ -156,7 +159,13 @@ class MemoryGrowth:
                 continue  # a few descriptors beside a much faster pile: not the cause
             yield class_, growth
 
-    def _held(self, evidence: Evidence) -> Iterator[Finding]:
+    def _counted_leak(self, evidence: Evidence, class_: str, growth: Growth) -> Finding:
+        """Return the finding for threads or descriptors that no pool has."""
+        held = _growing_with(evidence)
+        sites = sites_of(evidence, held) if held else ()
+        return say.counted_leak(evidence, class_, growth, held, sites, self.min_count)
+
+    def _held(self, evidence: Evidence, pools: Sequence[FillingPool]) -> Iterator[Finding]:
         """Yield a finding for each holder that keeps growing, the fastest first."""
         growing = [each for each in evidence.containers if each.keeps_growing and not is_collected(evidence, each)]
         for held in fastest_first(evidence, growing):
@@ -168,7 +177,7 @@ class MemoryGrowth:
             elif rate.estimate < self.gate_bytes_per_s(evidence):
                 yield say.too_slow(evidence, held, sites, rate)
             else:
-                yield _of_holder(evidence, held, sites, rate)
+                yield _beside_pools(_of_holder(evidence, held, sites, rate), held, pools)
 
     def _levelling_off(self, evidence: Evidence) -> Finding | None:
         """Return the finding when containers grew but slow down, or follow the load."""
@@ -297,13 +306,13 @@ def _of_holder(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGr
     return say.leak(evidence, held, sites, rate)
 
 
-def _beside_pool(evidence: Evidence, finding: Finding) -> Finding:
-    """Return a leak undecided that is no more than the connections which a pool has opened within its limit."""
-    pool = evidence.filling_pool
-    held = next((each for each in evidence.containers if (*each.owner, each.type) == finding.retainer), None)
-    if pool is None or held is None or finding.class_ != "python_leak" or not is_of_pool(pool, held):
-        return finding
-    return say.no_more_than_pool(finding, pool)
+def _beside_pools(finding: Finding, held: ContainerGrowth, pools: Sequence[FillingPool]) -> Finding:
+    """Return a leak undecided that is no more than what a pool opened; the pool's own queue is no backlog."""
+    for pool in pools:
+        is_its_queue = finding.class_ == "backlog" and held is pool.container
+        if is_its_queue or (finding.class_ == "python_leak" and is_of_pool(pool, held)):
+            return say.no_more_than_pool(finding, pool)
+    return finding
 
 
 RULE = MemoryGrowth()
