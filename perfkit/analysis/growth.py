@@ -134,12 +134,24 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class FillingPool:
-    """A connection pool that opened more connections while it was recorded, all of which come back to it."""
+    """A pool that got more connections, or threads, while it was recorded, and has not reached its limit.
+
+    Known by its events, which say that what is taken comes back; else `container` keeps what it has. `limit` is
+    None where only code was seen that will limit it: `ends`. `what` it opens, in the plural.
+    """
 
     name: str
     first: int
     last: int
-    limit: int
+    limit: int | None
+    ends: CodePlace | None = None
+    container: ContainerGrowth | None = None
+    what: str = "connections"
+
+    @property
+    def opened(self) -> int:
+        """Return how many it has more."""
+        return self.last - self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +284,10 @@ def _descriptors_added(profile: Profile, pid: int) -> Added | None:
 
 
 def _filling_pool(profile: Profile, pid: int) -> FillingPool | None:
-    """Return the pool that opened most connections within its limit; None: none did, or they do not come back."""
+    """Return the pool whose events say that it opened most within its limit; None: none did, or it does not come back.
+
+    Connections that are not given back are for `checkout_leak`.
+    """
     found = []
     for pool in pools_of_process(profile, pid):
         opened = pool.gauge("open")
