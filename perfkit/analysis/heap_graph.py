@@ -32,7 +32,8 @@ ROOTS = ("module", "frame", "task", "library", "stdlib", "native", "garbage", "p
 The program's own modules come before what its threads and tasks do at the moment, libraries and
 the standard library after that. A `task` is where paths to what only a coroutine holds begin;
 it keeps nothing alive, the event loop does. `native` objects have more references than were seen, so C code
-holds them; `garbage` has none from outside and waits for the collector; `perfkit` is our own.
+holds them; `garbage` has none from outside and waits for the collector; `perfkit` is our own, and what is
+listed by chance (`_is_passing`): it is left out of all numbers.
 """
 _DISTANCE = {"module": 1, "frame": 3, "library": 5, "task": 7, "stdlib": 7, "native": 9, "garbage": 9, "perfkit": 9}
 """How many steps farther from the start than the nearest root: what a path to a better root may be longer."""
@@ -43,6 +44,7 @@ MAX_STEPS = 50
 """Steps that are told of a path at its start and at its end."""
 _DIGITS = re.compile(r"\d+")
 _SKIPPED = frozenset(("<dict>", "<closure>", "<code>", "<frame>"))
+_PLAIN = frozenset(f"builtins.{name}" for name in ("str", "bytes", "int", "float", "bool", "complex", "NoneType"))
 _ITEMS = {
     "builtins.dict": "dict value", "collections.OrderedDict": "dict value", "collections.defaultdict": "dict value",
     "builtins.list": "list item", "builtins.tuple": "tuple item", "builtins.set": "set item",
@@ -145,6 +147,8 @@ class HeapGraph:
         root = self.root.copy()
         root[root == _TASK] = -1
         lost = ~self._reached(root >= 0)
+        root[lost & self._is_passing] = ROOTS.index("perfkit")
+        lost &= ~self._is_passing
         native = lost & (self.refcount > self.incoming)
         root[native] = ROOTS.index("native")
         lost &= ~self._reached(root >= 0)
@@ -152,6 +156,21 @@ class HeapGraph:
         # Immortal objects, whose reference count says nothing, are never garbage.
         root[first] = np.where(self.refcount[first] < 0, ROOTS.index("native"), ROOTS.index("garbage"))
         return root
+
+    @cached_property
+    def _is_passing(self) -> NDArray[np.bool_]:
+        """Whether an object is a tuple of plain values that no object refers to.
+
+        The collector lists such tuples only until it meets them, so one snapshot has those that were made a moment
+        ago, and another has none. Mostly they are the names in code that was compiled, two or three per function.
+        """
+        plain = np.isin(self.types, list(_PLAIN))
+        leads_on = np.zeros(len(self), bool)
+        leads_on[np.repeat(np.arange(len(self)), np.diff(self.offsets))[~plain[self.type_of[self.targets]]]] = True
+        tuples = np.zeros(len(self), bool)
+        tuples[self.of_type("builtins.tuple")] = True
+        passing: NDArray[np.bool_] = tuples & ~leads_on & (self.incoming == 0) & (self.root < 0)
+        return passing
 
     @cached_property
     def parent(self) -> Codes:

@@ -28,9 +28,11 @@ STEADY_RATIO = 0.02
 STEADY_OBJECTS = 2
 """A class that has hardly more objects than before does not pile up: its objects got larger."""
 _INSIDE = frozenset(("<dict>", "<class>"))
-_IN_HAND = frozenset(("task", "frame"))
-_CANNOT_GROW = frozenset(("builtins.bytes", "builtins.str", "builtins.int"))
 """Labels of what belongs to its object rather than being held by it."""
+_IN_HAND = frozenset(("task", "frame"))
+"""Roots whose local variables hold what they work on at the moment."""
+_CANNOT_GROW = frozenset(("builtins.bytes", "builtins.str", "builtins.int"))
+"""Types whose objects never get larger: a larger one in hand is another one."""
 
 
 @dataclass(frozen=True, slots=True)

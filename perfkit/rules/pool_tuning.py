@@ -95,14 +95,17 @@ class PoolTuning:
         if (felt := best.effects.get("p99_ms")) is not None:
             latency = f", p99 of the latency by {change_text(felt, 'ms')}"
             latency += "" if felt.is_clear else ", which may be chance"
+        kept, size = (tried.pool.settings.get(name) for name in ("max_idle", "max_size"))
+        keeps_all = best.setting.startswith("max_size=") and kept is not None and size is not None and kept >= size
+        kept_too = ", and max_idle as high," if keeps_all else ""
         return pool_finding(
             "pool_tuning",
             tried.pool,
             profile,
             f"Tried on the live process, {best.setting} changed the {about.title} of {tried.pool.name} "
             f"from {value_text(base, unit)} by {change_text(effect, unit)}{latency}",
-            f"Set {best.setting} where the pool is made, if its server has room for as many connections from every "
-            "process; then confirm it on a fresh process.",
+            f"Set {best.setting}{kept_too} where the pool is made, if its server has room for as many connections from "
+            "every process; then confirm it on a fresh process.",
             measured=base,
             limit=base + effect.estimate,
             unit=about.unit,

@@ -60,6 +60,22 @@ def test_every_use_is_noted_with_its_line_and_nothing_is_left_behind(version: st
         assert eventually(lambda: ask(target, "look") == before, within_s=5)
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+@pytest.mark.parametrize("library", ["httpcore", "async"])
+def test_who_is_promised_a_connection_that_another_gets_still_waits(library: str, version: str, tmp_path: Path) -> None:
+    """httpcore gives the connection that has become idle to all that wait; all but one of them wait again."""
+    with running(LIBRARIES, python=with_libraries(version)) as target, Session.open(target.target) as session:
+        with collecting(COLLECTOR, target, tmp_path, session) as collected:
+            ask(target, "crowd", library, 12)
+        seen = events(collected, library)
+    counts = Counter(row["event"] for row in seen)
+    assert (counts["acquired"], counts["released"], counts["created"]) == (13, 13, 1)
+    waits_ms = sorted(row["wait_ns"] / 1e6 for row in seen if row["event"] == "acquired")
+    assert all(wait >= 30 * number for number, wait in enumerate(waits_ms[1:])), waits_ms
+    holds_ms = sorted(row["held_ns"] / 1e6 for row in seen if row["event"] == "released")
+    assert holds_ms[1] >= 30, "nobody held it for nothing"
+
+
 def test_connections_that_were_out_before_are_known_to_come_back(tmp_path: Path) -> None:
     with (
         running(LIBRARIES, python=with_libraries("3.12")) as target,

@@ -15,7 +15,11 @@ MODULE = "httpcore"
 
 
 class Adapter:
-    """What an acquisition is: `handle_request` until the response's stream is closed, or the request fails."""
+    """What an acquisition is: a request that is sent, until the response's stream is closed or the request fails.
+
+    Not yet that a connection was assigned: all that wait are given the one that has become idle, and but one of them
+    find it taken and wait again. A new connection belongs to who makes it.
+    """
 
     name = "httpcore"
     tunes = {"size": "max_size", "kept": "max_idle", "idle": "idle_timeout_s"}  # noqa: RUF012
@@ -30,14 +34,15 @@ class Adapter:
         self.classes = (asynchronous.AsyncConnectionPool, synchronous.ConnectionPool)
         self.folder = module.__file__.rpartition("httpcore")[0] + "http"  # httpx, its only caller as a rule, too
         self.hooks = []
+        self._direct = module._async.connection.AsyncHTTPConnection, module._sync.connection.HTTPConnection
         for source, prefix, verb, close, connections in (
-            (asynchronous, "Async", "handle_async_request", "aclose", module._async.connection.AsyncHTTPConnection),
-            (synchronous, "", "handle_request", "close", module._sync.connection.HTTPConnection),
+            (asynchronous, "Async", "handle_async_request", "aclose", self._direct[0]),
+            (synchronous, "", "handle_request", "close", self._direct[1]),
         ):
             pool, request = getattr(source, prefix + "ConnectionPool"), getattr(source, prefix + "PoolRequest")
             self.hooks += [
                 book.hook(pool, verb, ("self", "request"), self._wish, self._answered, self._failed),
-                book.hook(request, "wait_for_connection", ("self",), book.first, self._acquired),
+                book.hook(request, "wait_for_connection", ("self",), book.first, self._assigned),
                 book.hook(
                     source.PoolByteStream,
                     close,
@@ -47,6 +52,12 @@ class Adapter:
                 ),
                 book.hook(connections, "_connect", ("self",), book.first, book.created),
             ]
+        for folder, prefix in ((module._async, "Async"), (module._sync, "")):
+            for protocol in ("http11.HTTP11Connection", "http2.HTTP2Connection"):
+                file, _, name = protocol.partition(".")
+                # HTTP/2 is an extra, and its file may be missing or fail to be imported.
+                if connection := getattr(getattr(folder, file, None), prefix + name, None):
+                    self.hooks.append(book.hook(connection, "_send_request_headers", ("request",), self._sending))
 
     def title(self, pool: Any) -> str:
         """Return the kind of pool."""
@@ -65,13 +76,15 @@ class Adapter:
     def tune(self, pool: Any, word: str, value: Any, before: dict[str, Any]) -> None:
         """Change a setting: limits are looked at whenever a request begins or ends.
 
-        Of idle connections no more are kept than there may be; what is beyond a smaller limit closes when it is idle.
+        A pool that keeps all its connections keeps all of another number, too; of what is idle no more are kept than
+        there may be, and what is beyond a smaller limit closes when it is idle.
         """
         if word == "size":
-            pool._max_connections = sys.maxsize if value is None else value
-            kept = before["max_idle"]
-            kept = sys.maxsize if kept is None else kept
-            pool._max_keepalive_connections = min(kept, pool._max_connections)
+            pool._max_connections = size = sys.maxsize if value is None else value
+            kept, most = (sys.maxsize if each is None else each for each in (before["max_idle"], before["max_size"]))
+            if size != most:
+                kept = size if kept >= most else min(kept, size)
+            pool._max_keepalive_connections = kept
         elif word == "kept":
             pool._max_keepalive_connections = sys.maxsize if value is None else value
         else:
@@ -109,15 +122,26 @@ class Adapter:
     def _wish(self, values: list[Any], frame: Any) -> Any:
         """Begin a request."""
         pool, request = values
-        token = self._wishes[id(request)] = [id(request), self._book.wish(pool, self, frame), None]
+        token = self._wishes[id(request)] = [id(request), self._book.wish(pool, self, frame), None, None]
         return token
 
-    def _acquired(self, pool_request: Any, connection: Any) -> None:
-        """Note that a request has a connection."""
+    def _assigned(self, pool_request: Any, connection: Any) -> None:
+        """Note that a request may try a connection; one that has to be made yet, or leads to a proxy, is its own."""
         token = self._wishes.get(id(pool_request.request))
-        if token is not None:
+        if token is None:
+            return
+        if type(connection) in self._direct and connection._connection is not None:
+            token[3] = pool_request, connection
+        else:
             token[2] = pool_request
             self._book.acquired(token[1], connection, pool_request)
+
+    def _sending(self, values: list[Any], _frame: Any) -> None:
+        """Note that a request has the connection that it was assigned."""
+        token = self._wishes.get(id(values[0]))
+        if token is not None and token[3] is not None:
+            (token[2], connection), token[3] = token[3], None
+            self._book.acquired(token[1], connection, token[2])
 
     def _answered(self, token: Any, _response: Any) -> None:
         """Forget a request whose answer begins: its stream is what is closed."""

@@ -1,7 +1,7 @@
 """Pools of libraries that need no server: urllib3, httpcore and SQLAlchemy over SQLite, asked over standard input.
 
-`use LIBRARY N` takes N connections one after another, `keep LIBRARY N` keeps N, `give LIBRARY` gives them back, `look`
-says what of a probe is left.
+`use LIBRARY N` takes N connections one after another, `keep LIBRARY N` keeps N, `give LIBRARY` gives them back, `crowd
+LIBRARY N` sends N requests at once over one connection, `look` says what of a probe is left.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -22,6 +23,8 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(0.03)
         self.send_response(200)
         self.send_header("Content-Length", "100000")
         self.end_headers()
@@ -58,6 +61,24 @@ def take_httpcore():
 
 async def take_async():
     return await asynchronous.send(asynchronous.build_request("GET", url), stream=True)  # HERE: async
+
+
+async def crowd_async(number):
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=30) as one:
+        await one.get(url)
+        await asyncio.gather(*(one.get(f"{url}slow") for _ in range(number)))
+
+
+def crowd(library, number):
+    if library == "async":
+        return asyncio.run_coroutine_threadsafe(crowd_async(number), loop).result()
+    with httpx.Client(limits=httpx.Limits(max_connections=1), timeout=30) as one:
+        one.get(url)
+        threads = [threading.Thread(target=one.get, args=(f"{url}slow",)) for _ in range(number)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
 
 
 def take(library):
@@ -101,6 +122,8 @@ for words in map(str.split, sys.stdin):
             give(words[1], take(words[1]))
     elif words[0] == "keep":
         kept.setdefault(words[1], []).extend(take(words[1]) for _ in range(int(words[2])))
+    elif words[0] == "crowd":
+        crowd(words[1], int(words[2]))
     elif words[0] == "give":
         for each in kept.pop(words[1], []):
             give(words[1], each)

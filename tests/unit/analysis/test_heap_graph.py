@@ -56,6 +56,15 @@ def test_perfkit_is_left_out() -> None:
     assert retainer(graph, np.array([2])) is None
 
 
+def test_tuples_that_the_collector_will_not_list_again_are_left_out() -> None:
+    plain, compound = {"type": "builtins.tuple", "refcount": 1}, {"type": "builtins.tuple", "refcount": 1}
+    text, thing = {"type": "builtins.str"}, {"type": "app.Thing"}
+    held = {"type": "builtins.tuple", "refcount": 2}
+    graph = heap([module("app"), plain, text, compound, thing, held], [(1, 2), (3, 4), (0, 5), (5, 2)])
+    assert graph.is_ours.tolist() == [False, True, False, False, False, False]
+    assert graph.steps(4)[0] == "native code, builtins.tuple"
+
+
 def test_references_to_what_is_not_in_the_snapshot_are_dropped() -> None:
     table = HEAP_REFERENCES.from_rows([{"pid": 1, "rung": 0, "from_id": 0, "to_id": 99}])
     objects = HEAP_OBJECTS.from_rows(

@@ -57,6 +57,16 @@ def test_every_setting_of_httpcore_comes_back(word: str) -> None:
     assert inner._keepalive_expiry == 5.0
 
 
+@pytest.mark.parametrize(("kept", "larger", "smaller"), [(3, 8, 2), (100, 8, 2), (2, 2, 2), (1, 1, 1)])
+def test_a_pool_of_httpcore_that_keeps_all_keeps_all_of_another_number(kept: int, larger: int, smaller: int) -> None:
+    pool = Thing(_max_connections=3, _max_keepalive_connections=kept, _keepalive_expiry=5.0, _connections=[])
+    httpcore = bare("httpcore")
+    before = httpcore.settings(pool)
+    for size, expected in ((8, larger), (2, smaller), (3, kept)):
+        httpcore.tune(pool, "size", size, before)
+        assert (pool._max_connections, pool._max_keepalive_connections) == (size, expected)
+
+
 def test_settings_of_aiohttp_come_back() -> None:
     pool = Thing(_limit=0, _limit_per_host=0, _keepalive_timeout=15.0, _force_close=False)
     aiohttp = bare("aiohttp")
