@@ -15,6 +15,8 @@ from perfkit.findings import Finding, Site, Verdict
 from perfkit.units import bytes_text, seconds_text
 
 _HOW = {"bounds": "keeps it below a length", "expires": "removes what is too old", "evicts": "empties it"}
+FEW_STEPS = 12
+"""Items that a container should get before the absence of a trend means something: two for each census needed."""
 _COUNTED = {"thread_leak": ("threads", "end and do"), "fd_leak": ("open descriptors", "be closed and are")}
 
 
@@ -268,6 +270,23 @@ def levels_off(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGr
         sites=sites,
         rate=rate,
         needs=(f"a recording of {seconds_text(max(wait, 60))} to see whether it stops",),
+    )
+
+
+def in_few_steps(evidence: Evidence, held: ContainerGrowth, sites: Sequence[SiteGrowth]) -> Finding:
+    """Return that a container got a few large items, and that it takes longer to see whether it goes on."""
+    added, name = held.last - held.first, holder_name(held.owner, held.type)
+    size = bytes_text((held.bytes_per_s or 0.0) * evidence.between_s)
+    longer_s = evidence.between_s * max(2.0, FEW_STEPS / added)
+    return _finding(
+        evidence,
+        Verdict.UNDECIDED,
+        "undetermined",
+        f"{name} got {added} more {'item' if added == 1 else 'items'}, {size} in all: too few to say if it goes on",
+        "Record longer: what is kept now and then needs time to show.",
+        holder=held,
+        sites=sites,
+        needs=(f"a recording of {seconds_text(longer_s)}",),
     )
 
 

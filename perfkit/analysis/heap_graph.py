@@ -147,8 +147,9 @@ class HeapGraph:
         root = self.root.copy()
         root[root == _TASK] = -1
         lost = ~self._reached(root >= 0)
-        root[lost & self._is_passing] = ROOTS.index("perfkit")
-        lost &= ~self._is_passing
+        left_out = lost & (self._is_passing | self._is_on_our_stack)
+        root[left_out] = ROOTS.index("perfkit")
+        lost &= ~left_out
         native = lost & (self.refcount > self.incoming)
         root[native] = ROOTS.index("native")
         lost &= ~self._reached(root >= 0)
@@ -156,6 +157,20 @@ class HeapGraph:
         # Immortal objects, whose reference count says nothing, are never garbage.
         root[first] = np.where(self.refcount[first] < 0, ROOTS.index("native"), ROOTS.index("garbage"))
         return root
+
+    @cached_property
+    def _is_on_our_stack(self) -> NDArray[np.bool_]:
+        """Whether nothing refers to an object, and it to roots of ours only: an iterator that the probe is at."""
+        ours = self.root == ROOTS.index("perfkit")
+        to_ours = np.bincount(self._sources, weights=ours[self.targets], minlength=len(self))
+        references = np.diff(self.offsets)
+        found: NDArray[np.bool_] = (references > 0) & (to_ours == references) & (self.incoming == 0) & (self.root < 0)
+        return found
+
+    @property
+    def _sources(self) -> Codes:
+        """The object that each reference is from."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
 
     @cached_property
     def _is_passing(self) -> NDArray[np.bool_]:
@@ -166,7 +181,7 @@ class HeapGraph:
         """
         plain = np.isin(self.types, list(_PLAIN))
         leads_on = np.zeros(len(self), bool)
-        leads_on[np.repeat(np.arange(len(self)), np.diff(self.offsets))[~plain[self.type_of[self.targets]]]] = True
+        leads_on[self._sources[~plain[self.type_of[self.targets]]]] = True
         tuples = np.zeros(len(self), bool)
         tuples[self.of_type("builtins.tuple")] = True
         passing: NDArray[np.bool_] = tuples & ~leads_on & (self.incoming == 0) & (self.root < 0)
@@ -215,7 +230,7 @@ class HeapGraph:
     def edge_label(self) -> Codes:
         """Number of the label of the reference from each object's parent, -1: none; 0 and more: in `labels`."""
         found = np.full(len(self), -1, np.int32)
-        sources = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
+        sources = self._sources
         is_step = self.parent[self.targets] == sources
         labelled = is_step & (self.label_of >= 0)
         # Backwards, so that the first of several references between two objects is the one that is told.
@@ -281,7 +296,7 @@ class HeapGraph:
             return nodes
         number = np.full(len(self), -1, np.int64)
         number[nodes] = np.arange(len(nodes))
-        sources = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.offsets))
+        sources = self._sources
         inside = among[sources] & among[self.targets]
         before, after = number[sources[inside]], number[self.targets[inside]]
         matrix = csr_matrix((np.ones(len(before), np.int8), (before, after)), shape=(len(nodes), len(nodes)))

@@ -31,7 +31,8 @@ _POLL_S = 0.02
 # other one), nothing left in `__main__` (PyRun_SimpleString runs there). `threading` must be
 # imported here, by the main thread: up to 3.12 it takes the first thread that imports it for the
 # main one, and a program would wait for our thread when it wants to end.
-_BOOTSTRAP = """exec({program!r},{{}})
+# Its namespace bears the probe's name: by it what is ours is told apart from what is the target's.
+_BOOTSTRAP = """exec({program!r},{{'__name__':'perfkit probe'}})
 """
 _PROGRAM = """
 import sys,_thread

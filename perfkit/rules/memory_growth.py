@@ -79,6 +79,8 @@ class MemoryGrowth:
     per second: 5 MB when it arrives, then less than 100 bytes/s; each new stack takes more."""
     min_count: int = 10
     """Threads or descriptors that must have been added before they are called a leak."""
+    few_steps_share: float = 0.01
+    """Part of the anonymous memory from which on growth counts that had too few steps for a trend."""
     max_p: float = 0.001
     """Largest chance of such a rise without a trend, where few series are asked and nothing else speaks for one."""
 
@@ -262,6 +264,8 @@ class MemoryGrowth:
     def _nothing(self, evidence: Evidence) -> Finding:
         """Return the finding when nothing grows that matters, or when too little was looked at to say so."""
         anon, gate = evidence.ledger.anon, self.gate_bytes_per_s(evidence)
+        if (held := self._in_few_steps(evidence)) is not None:
+            return say.in_few_steps(evidence, held, sites_of(evidence, held))
         if evidence.rungs >= MIN_RUNGS or evidence.heap_growth is not None:
             return say.no_growth(evidence, confidence=0.95 if evidence.moments >= MIN_POINTS else 0.8)
         if anon is None or anon.slope.high >= gate:
@@ -271,6 +275,24 @@ class MemoryGrowth:
                 "a census of the objects: `--collect objects`, or a longer recording",
             )
         return say.no_growth(evidence, confidence=0.8, below_bytes_per_s=gate)
+
+    def _in_few_steps(self, evidence: Evidence) -> ContainerGrowth | None:
+        """Return what got so few more items that no trend shows, of a size that the memory shows; None: nothing did.
+
+        Two snapshots alone may have met a request at work; then the traced memory does not grow with it.
+        """
+        traced, anon = evidence.ledger.traced, evidence.ledger.anon
+        if traced is None or anon is None:
+            return None
+        least = max(self.gate_bytes_per_s(evidence) * evidence.between_s, self.few_steps_share * anon.last)
+        for held in evidence.containers:
+            is_few = 0 < held.last - held.first < say.FEW_STEPS
+            if held.pile is None or held.rungs >= MIN_RUNGS or not is_few or is_garbage(held):
+                continue
+            shown = traced.p_rising <= self.max_p and traced.slope.estimate >= 0.5 * (held.bytes_per_s or math.inf)
+            if shown and held.pile.bytes >= least:
+                return held
+        return None
 
     def _mattering(self, parts: Sequence[Growth | None], gate: float) -> list[Growth]:
         """Return the parts of the memory that keep growing by more than the gate and their own noise."""

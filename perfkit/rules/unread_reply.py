@@ -1,10 +1,10 @@
 """The rule `unread_reply`: does an answer lie unread in a connection that will be used again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from perfkit.analysis.pooled_sockets import lent_at
+from perfkit.analysis.pooled_sockets import lent_at, peers_of, plain
 from perfkit.analysis.socket_lifetimes import socket_window
 from perfkit.analysis.socket_states import Spell, spells
 from perfkit.findings import Finding, Verdict
@@ -25,7 +25,7 @@ class UnreadReply:
     something, for longer than `age_limit_s` with nothing sent or received since; or data that always lies unread
     while requests go on.
     Where pools were recorded, too, a connection that is lent does not count (who has it may read on, or has leaked
-    it), and one that is idle in its pool is sure.
+    it), one that is idle in its pool is sure, and what was out when the recording began is undecided.
     Limits: what the data are is not known: a download that is read slowly looks like an answer that nobody wants,
     so that large queues are undecided unless there are several. Data that came without a request (notifications,
     pings) do not count. When the whole process does nothing it is undecided.
@@ -56,11 +56,22 @@ class UnreadReply:
             lent = lent_at(
                 profile, pid, [(spell.cookie, spell.until_s) for spell in seen if spell.highest_unread_bytes]
             )
-            found.append(self.judge(pid, seen, window.length_s, lent))
+            peers = set().union(*peers_of(profile, pid).values())
+            before = {
+                spell.cookie
+                for spell in seen
+                if spell.open_start and spell.cookie not in lent and plain(spell.service) in peers
+            }
+            found.append(self.judge(pid, seen, window.length_s, lent, before))
         return found
 
     def judge(
-        self, pid: int, found: Sequence[Spell], window_s: float, lent: Mapping[int, bool] = MappingProxyType({})
+        self,
+        pid: int,
+        found: Sequence[Spell],
+        window_s: float,
+        lent: Mapping[int, bool] = MappingProxyType({}),
+        before: Collection[int] = (),
     ) -> Finding:
         """Return the finding for one process.
 
@@ -69,6 +80,8 @@ class UnreadReply:
             found: spells of its sockets, those with unread data apart.
             window_s: length of the recording, in seconds.
             lent: whether the pool has lent the connection of a socket, by its cookie; others are not known.
+            before: cookies of those that are older than the recording and were not idle in the pool to their peer:
+                somebody had taken them, or they are of no pool.
         """
         unread = [s for s in found if s.role == "upstream" and s.state == "established" and s.lowest_unread_bytes > 0]
         taken = [s for s in unread if lent.get(s.cookie) and self._is_left(s)]
@@ -76,8 +89,9 @@ class UnreadReply:
         silent = [s for s in unread if self._is_left(s)]
         behind = [s for s in unread if self._is_behind(s)]
         idle = [s for s in silent if lent.get(s.cookie) is False]
-        small = [s for s in silent if s.lowest_unread_bytes < self.large_bytes]
-        large = [s for s in silent if s.lowest_unread_bytes >= self.large_bytes]
+        sure = [s for s in silent if s.cookie not in before]
+        small = [s for s in sure if s.lowest_unread_bytes < self.large_bytes]
+        large = [s for s in sure if s.lowest_unread_bytes >= self.large_bytes]
         alive = bool(silent) and _goes_on(found, silent)
         if idle:
             return replace(self._finding(pid, Verdict.FAIL, idle), confidence=0.95, needs=())

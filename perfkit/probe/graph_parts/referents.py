@@ -272,7 +272,10 @@ class Referents:
         """Return labels of what a class refers to, and note its namespace."""
         space = type.__dict__["__dict__"].__get__(kind)
         inner = gc.get_referents(space)
-        self.named.append((id(kind), "", type_name(kind)))
+        name = type_name(kind)
+        self.named.append((id(kind), "", name))
+        if name.startswith(OWN):
+            self.own.append(id(kind))
         names: dict[int, Any] = {id(base): self._strings["<base>"] for base in type.__dict__["__bases__"].__get__(kind)}
         if inner and type(inner[0]) is dict:
             names[id(inner[0])] = self._is_dict

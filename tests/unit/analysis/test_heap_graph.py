@@ -65,6 +65,13 @@ def test_tuples_that_the_collector_will_not_list_again_are_left_out() -> None:
     assert graph.steps(4)[0] == "native code, builtins.tuple"
 
 
+def test_an_iterator_that_the_probe_is_at_is_left_out() -> None:
+    steps = {"root": "perfkit", "type": "builtins.list"}
+    iterator = {"type": "builtins.list_iterator", "refcount": 1}
+    graph = heap([module("app"), steps, iterator, {"type": "app.Thing"}, iterator], [(2, 1), (4, 1), (4, 3), (1, 3)])
+    assert graph.is_ours.tolist() == [False, False, True, False, False], "the other one leads to a thing of the target"
+
+
 def test_references_to_what_is_not_in_the_snapshot_are_dropped() -> None:
     table = HEAP_REFERENCES.from_rows([{"pid": 1, "rung": 0, "from_id": 0, "to_id": 99}])
     objects = HEAP_OBJECTS.from_rows(

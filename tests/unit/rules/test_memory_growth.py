@@ -200,6 +200,36 @@ def test_a_pool_excuses_what_it_opened_and_no_leak_beside_it(
     assert "Session" in finding.title
 
 
+@pytest.mark.parametrize(
+    ("added", "traced_per_s", "pile_bytes", "verdict"),
+    [
+        pytest.param(5, 80_000.0, 3_000_000, Verdict.UNDECIDED, id="kept-every-now-and-then"),
+        pytest.param(5, 1_000.0, 3_000_000, Verdict.PASS, id="in-hand-when-it-was-looked-at"),
+        pytest.param(500, 80_000.0, 3_000_000, Verdict.PASS, id="enough-to-show-a-trend-and-none-is-there"),
+        pytest.param(5, 80_000.0, 3_000, Verdict.PASS, id="too-small-to-matter"),
+    ],
+)
+def test_a_few_large_items_are_too_few_for_any_answer(
+    added: int, traced_per_s: float, pile_bytes: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    evidence = gather(slow_healthy(tmp_path / "p"), PID)
+    assert evidence.ledger.traced is not None
+    wide = Slope(-traced_per_s, traced_per_s, 3 * traced_per_s, 0.1, 60)
+    steps = replace(evidence.ledger.traced, slope=wide, p_rising=1e-6, persistence_ratio=0.0)
+    two = replace(pile("list"), item_type="builtins.dict", bytes=pile_bytes, items_before=1, items_after=1 + added)
+    nothing = Slope(0.1, 0.1, 0.1, 1.0, 2)
+    held = ContainerGrowth(
+        container="0x1", type="list", item_type="builtins.dict", owner=("module app.gauges", "HISTORY"),
+        limit_items=None, items_per_s=nothing, p=1.0, every_rung=False, persistence_ratio=1.0, shape=None,
+        follows_load=False, first=1, last=1 + added, rungs=2, pile=two, bytes_per_s=pile_bytes / evidence.between_s,
+    )  # fmt: skip
+    ledger = replace(evidence.ledger, traced=steps)
+    finding = RULE.judge(replace(evidence, ledger=ledger, types=(), sites=(), containers=(held,)))
+    assert finding.verdict is verdict, finding.title
+    assert ("HISTORY" in finding.title) == (verdict is Verdict.UNDECIDED)
+    assert bool(finding.needs) == (verdict is Verdict.UNDECIDED)
+
+
 def test_the_line_that_enlarges_one_object_is_named_though_it_leaves_no_more_of_them(tmp_path: Path) -> None:
     """A buffer that grows is moved each time: its line frees as much as it allocates, but for what is added."""
     evidence = gather(sessions_leak(seconds=30).record(tmp_path / "p"), PID)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -93,10 +94,17 @@ def test_expiring_in_step(
 
 
 def unread(
-    sockets: Sockets, *, size: int = 40, from_s: float = 5.0, reply_after_s: float = 0.1, segments_out: int = 9
+    sockets: Sockets,
+    *,
+    size: int = 40,
+    from_s: float = 5.0,
+    reply_after_s: float = 0.1,
+    segments_out: int = 9,
+    born_s: float | None = 1.0,
 ) -> None:
-    """Add a connection on which an answer came and was not read."""
-    cookie = sockets.connection(born_s=1.0, exchanges=segments_out)
+    """Add a connection on which an answer came and was not read; `born_s` None: before it was recorded."""
+    how: dict[str, Any] = {"states": ((0.0, "established"),)} if born_s is None else {"born_s": born_s}
+    cookie = sockets.connection(exchanges=segments_out, **how)
     row = sockets.states[-1] | {"sent_bytes": 900, "received_bytes": 500, "segments_out": segments_out}
     ages = {"last_received_ns": 5_000_000, "last_sent_ns": 5_000_000 + int(reply_after_s * 1e9)}
     sockets.row(from_s, row | ages | {"at_ns": int(from_s * 1e9), "recv_q_bytes": size, "cookie": cookie})

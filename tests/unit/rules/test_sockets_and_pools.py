@@ -71,6 +71,18 @@ def test_a_connection_that_was_there_before_is_idle_only_where_its_pool_says_so(
     assert finding.confidence == confidence
 
 
+@pytest.mark.parametrize(("peer", "verdict"), [(UPSTREAM, Verdict.UNDECIDED), ("10.1.1.1:80", Verdict.FAIL)])
+def test_what_its_pool_did_not_have_when_the_recording_began_may_have_been_taken_before(
+    peer: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    sockets, pool = Sockets(), PoolRecording(seconds=60.0)
+    unread(sockets, born_s=None, from_s=0.0)
+    busy(sockets)
+    pool.event("found", 0.5, connection=2, local=f"{HERE}:40002", peer=peer)
+    [finding] = UnreadReply().check(sockets.record(tmp_path / "p", pool.parts()))
+    assert finding.verdict is verdict, finding.title
+
+
 def churn(folder: Path, pools: PoolRecording | None, *, closer: str = "local", per_pool: bool = False) -> Finding:
     """Return what is said about sixty connections of one exchange each, which one pool had, or one pool each."""
     sockets = Sockets()
