@@ -6,6 +6,8 @@ from typing import Any
 from perfkit.analysis.growth import CodePlace, ContainerGrowth, Evidence
 from perfkit.analysis.survival import Place
 
+_DEFAULTS = "defaults"
+"""The step from a function to the defaults of its parameters."""
 _CACHE = "cache"
 """How the census calls the way from a function with `functools.lru_cache` to what it keeps."""
 
@@ -31,11 +33,15 @@ def holder_name(owner: Sequence[str], otherwise: str = "a container") -> str:
     'the cache of Report.render'
     >>> holder_name(("module app", "HISTORY", "dict value"))
     'HISTORY[...]'
+    >>> holder_name(("module app", "audit", "defaults", "tuple item"))
+    'a default argument of audit'
     """
     if not owner:
         return f"a {otherwise} that no module was seen to own"
     if owner[-1] == _CACHE and len(owner) > 1:
         return f"the cache of {holder_name(owner[:-1])}"
+    if _DEFAULTS in owner[1:]:
+        return f"a default argument of {holder_name(owner[: owner.index(_DEFAULTS)])}"
     name = ""
     for number, step in enumerate(owner):
         if number == 0 or not (step.startswith((".", "[")) or " " in step or step == "reference"):

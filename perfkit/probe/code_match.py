@@ -52,6 +52,7 @@ class Wanted:
     """
 
     def __init__(self, identity: str, path: list[tuple[str, Any]]) -> None:
+        path = _by_parameters(path)
         self.identity, self.path = identity, path
         self.container = path[-1][1]
         self.depth = 0
@@ -82,6 +83,8 @@ class Wanted:
             running = _RUNNING.get(type_name_of(self.owner))
             if running is not None:
                 self.locals.add((id(getattr(self.owner, running)), label))
+            elif type(self.owner) is FunctionType:
+                self.locals.add((id(self.owner.__code__), label))
         # A class of the program's own that is a container: its methods call it self.
         methods = any(type(each) is FunctionType for each in members(type(self.container)))
         self.subclass = type(self.container) if methods and not is_builtin(self.container) else None
@@ -388,6 +391,18 @@ def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
                 value = namespace.get(name, MISSING)
                 if id(value) in named and type(name) is str:
                     named[id(value)].globals.add(name)
+
+
+def _by_parameters(path: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return a path in which the default of a parameter is called by its name, rather than by a place in a tuple."""
+    for at in range(1, len(path) - 1):
+        function, (label, held), value = path[at - 1][1], path[at], path[at + 1][1]
+        if label == "defaults" and type(function) is FunctionType and held is function.__defaults__:
+            code, defaults = function.__code__, function.__defaults__ or ()
+            names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+            name = next((name for name, each in zip(names, defaults) if each is value), None)  # noqa: B905
+            return path if name is None else [*path[:at], (name, value), *path[at + 2 :]]
+    return path
 
 
 def _is_name(label: str) -> bool:

@@ -56,6 +56,21 @@ case(
     bounds=["HandLru.put"],
 )
 
+
+def audit(event, size=1, trail=[]):
+    trail.append(event)
+    return len(trail) * size
+
+
+case("default of a parameter", audit.__defaults__[1], inserts=["audit"])
+
+
+def note_all(event, by_kind={"all": []}):
+    by_kind["all"].append(event)
+
+
+case("within the default of a parameter", note_all.__defaults__[0]["all"], inserts=["note_all"])
+
 RECENT = {}
 
 
