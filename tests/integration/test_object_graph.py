@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +173,22 @@ def test_a_leak_that_began_before_the_attach_is_named(version: str, tmp_path: Pa
     found = retainer(after, newest)
     assert found is not None
     assert (found.steps, found.owner) == (("module __main__", "LEAK", "dict value", "Node"), "__main__.LEAK")
+
+
+def test_what_is_ours_is_told_apart_in_a_program_that_imports_the_probe(tmp_path: Path) -> None:
+    code = "import perfkit.probe, time; perfkit.probe.start(); print('ready', flush=True); time.sleep(60)"
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with recorded(Running(process, inspect(process.pid)), tmp_path):
+            pass
+    finally:
+        process.terminate()
+        process.communicate()
+    [graph], _quality = graphs(tmp_path)
+    assert names_of_ours(graph) == set()
 
 
 def test_a_copy_is_not_left_behind_when_the_recorder_goes(tmp_path: Path) -> None:

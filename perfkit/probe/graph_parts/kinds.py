@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OWN = "perfkit probe"
 """What the names of our modules begin with in a target."""
+OWN_MODULES = (OWN, "perfkit.probe")
+"""The same of frames: a target may have imported the probe itself, and the rest runs in a function of that module."""
 OWN_FILE = "<perfkit probe>"
 """The file that our code is from, there."""
 

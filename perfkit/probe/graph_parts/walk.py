@@ -14,7 +14,7 @@ from itertools import repeat
 from operator import add, sub
 
 from perfkit.probe.graph_parts.blocks import Blocks, Strings
-from perfkit.probe.graph_parts.kinds import OWN, Kind, characters, type_name
+from perfkit.probe.graph_parts.kinds import OWN_MODULES, Kind, characters, type_name
 from perfkit.probe.graph_parts.referents import FRAME, FUNCTION, MODULE, SUSPENDED, Referents, namespace_of
 
 TYPE_CHECKING = False
@@ -279,7 +279,7 @@ class Walk:
         for thread, frame in list((self._threads or sys._current_frames()).items()):
             each: Any = frame
             while each is not None and self.referents.frames.admit(each):
-                if not str(each.f_globals.get("__name__", "")).startswith(OWN):
+                if not str(each.f_globals.get("__name__", "")).startswith(OWN_MODULES):
                     part.append(each)
                     code = each.f_code
                     name = getattr(code, "co_qualname", code.co_name)
