@@ -6,12 +6,15 @@ Source: https://github.com/aio-libs/aiohttp, aiohttp/connector.py
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 MODULE = "aiohttp.connector"
+_TURN_S = 0.25
+"""How long to wait for the loop to come round; one that is busy for longer is asked again later."""
 
 
 class Adapter:
@@ -66,6 +69,32 @@ class Adapter:
             pool._limit = value or 0
         else:
             pool._keepalive_timeout = value
+
+    def shrink(self, pool: Any) -> bool:
+        """Have the connector's loop close an idle connection that is too many; return whether there was one.
+
+        A connector takes an idle connection whatever its limit is, so a smaller one would not be felt.
+        """
+        idle = sum(len(each) for each in list(pool._conns.values()))
+        if not pool._limit or not idle or idle + len(pool._acquired) <= pool._limit:
+            return False
+        done = allocate_lock()
+        done.acquire()
+
+        def close() -> None:
+            try:
+                for each in list(pool._conns.values()):
+                    if each:
+                        each.pop()[0].close()
+                        return
+            finally:
+                done.release()
+
+        try:
+            pool._loop.call_soon_threadsafe(close)
+        except RuntimeError:  # the loop has ended
+            return False
+        return done.acquire(timeout=_TURN_S)
 
     def state(self, pool: Any) -> dict[str, Any]:
         """Return the gauges."""

@@ -1,6 +1,7 @@
 """What an experiment may change on each library's pools: everything is either changeable or refused with a reason."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -77,6 +78,28 @@ def test_settings_of_aiohttp_come_back() -> None:
         aiohttp.tune(pool, word, before[aiohttp.tunes[word]], before)
     assert aiohttp.settings(pool) == before
     assert aiohttp.refuses(Thing(_force_close=True), "idle", 3)
+
+
+def test_a_smaller_connector_of_aiohttp_closes_what_is_idle_in_its_own_loop() -> None:
+    """It would go on taking idle connections, whatever its limit says."""
+    closed: list[int] = []
+    in_loop: list[bool] = []
+
+    def soon(call: Callable[[], None]) -> None:
+        in_loop.append(True)
+        call()
+
+    def entry(number: int) -> tuple[Thing, float]:
+        return Thing(close=lambda: closed.append(number)), 0.0
+
+    pool = Thing(_limit=3, _acquired={1, 2}, _conns={"a": deque(), "b": deque(map(entry, range(4)))},
+                 _loop=Thing(call_soon_threadsafe=soon))  # fmt: skip
+    aiohttp = bare("aiohttp")
+    assert [aiohttp.shrink(pool) for _ in range(4)] == [True, True, True, False]
+    assert closed == [3, 2, 1]
+    assert in_loop == [True] * 3
+    pool._limit = 0
+    assert not aiohttp.shrink(pool), "without a limit"
 
 
 def test_what_urllib3_keeps_comes_back_and_a_blocking_pool_is_refused() -> None:
