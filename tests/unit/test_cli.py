@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from perfkit import cli, record
+from perfkit import cli, recordings
 from perfkit.collectors import collectors
 from perfkit.errors import CannotRecord, ProfileError
 from perfkit.findings import Finding, Verdict
@@ -48,7 +48,7 @@ def test_impossible_recordings_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise CannotRecord("process 99 is not Python", hint="Give the id of a Python process.")
 
-    monkeypatch.setattr(record, "record_pid", refuse)
+    monkeypatch.setattr(recordings, "record_pid", refuse)
     code, out, err = run("record", "--pid", "99")
     assert code == 3
     assert out == ""
@@ -58,7 +58,7 @@ def test_impossible_recordings_exit_3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_process_1_is_a_service_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(record, "record_pid", lambda pid, *_: asked.append(pid) or refuse_all())
+    monkeypatch.setattr(recordings, "record_pid", lambda pid, *_: asked.append(pid) or refuse_all())
 
     def refuse_all() -> None:
         raise CannotRecord("not here")
@@ -72,7 +72,7 @@ def test_errors_are_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ProfileError("the folder is not empty", hint="Choose another.")
 
-    monkeypatch.setattr(record, "record_pid", refuse)
+    monkeypatch.setattr(recordings, "record_pid", refuse)
     code, out, _ = run("record", "--pid", "99", "--json")
     assert code == 2
     assert json.loads(out) == {
