@@ -144,30 +144,24 @@ def record(
     perfkit record -- python app.py
     """
     from perfkit import recordings
-    from perfkit.recorder import Settings
     from perfkit.terminal import TerminalProgress
 
     if sum((pid is not None, scenario is not None, bool(command))) != 1:
         raise UsageError("say what to record", hint="Give one of --pid PID, --scenario NAME, or `-- COMMAND`.")
-    endless = duration == "0" or (duration is None and bool(command))
-    length_s = None if endless or (duration is None and scenario) else recordings.parse_duration(duration or "60s")
-    settings = Settings(
+    profile = recordings.record(
+        command or pid,
+        duration,
+        scenario=scenario,
         output=output,
-        duration_s=length_s,
-        collect=tuple(word.strip() for word in collect.split(",")) if collect else None,
+        collect=[word.strip() for word in collect.split(",")] if collect else None,
         children=children,
         keep_raw=keep_raw,
         budget=recordings.parse_share(budget) if budget else None,
         fetch=fetch,
         options=_options(settings_),
+        quiet=quiet,
     )
     progress = TerminalProgress(quiet=quiet)
-    if pid is not None:
-        profile = recordings.record_pid(pid, settings, progress)
-    elif scenario is not None:
-        profile = recordings.record_scenario(scenario, settings, progress)
-    else:
-        profile = recordings.record_command(command, settings, progress)
     manifest = profile.manifest
     if as_json:
         click.echo(

@@ -27,6 +27,7 @@ def record(
     output: str | os.PathLike[str] | None = None,
     collect: Iterable[str] | None = None,
     children: bool = False,
+    keep_raw: bool = False,
     budget: float | None = None,
     fetch: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -46,6 +47,7 @@ def record(
         output: folder of the profile, new or empty. Without: profiles/PROGRAM-DATE-TIME.
         collect: groups or names of collectors. Without: all that work on the target.
         children: record its Python descendants, too.
+        keep_raw: keep what the tools wrote, beside the tables.
         budget: share of the target's time that recording may cost it, such as 0.02. Without: what it takes.
         fetch: download what the target's interpreter lacks.
         options: settings by name of collector, such as `{"pyspy_stacks": {"rate_hz": 50}}`.
@@ -64,9 +66,10 @@ def record(
         duration = 60.0
     settings = Settings(
         output=None if output is None else Path(output),
-        duration_s=parse_duration(str(duration)) if duration else None,
+        duration_s=None if duration in (None, 0, "0") else parse_duration(str(duration)),
         collect=None if collect is None else (collect,) if isinstance(collect, str) else tuple(collect),
         children=children,
+        keep_raw=keep_raw,
         budget=budget,
         fetch=fetch,
         options=options or {},
