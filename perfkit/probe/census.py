@@ -19,11 +19,11 @@ from itertools import chain
 from perfkit.probe.census_parts.containers import INNER, newest_items
 from perfkit.probe.census_parts.counting import Count
 from perfkit.probe.census_parts.followed import Followed, measure_inner
-from perfkit.probe.census_parts.kinds import OWN
 from perfkit.probe.census_parts.own import own_objects
 from perfkit.probe.census_parts.paths import SEARCH_NS, Search, path_to
 from perfkit.probe.census_parts.roots import find_roots, places_of_variables
 from perfkit.probe.census_parts.slices import PAUSE_S, SLICE_NS
+from perfkit.probe.names import OWN, OWN_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Recorder:
             if wanted:
                 row["looked_at"] = len(wanted)
                 module: dict[str, Any] = {"__name__": f"{OWN} code", "__builtins__": __builtins__}
-                exec(compile(source, "<perfkit probe>", "exec"), module)  # noqa: S102
+                exec(compile(source, OWN_FILE, "exec"), module)  # noqa: S102
                 yield PAUSE_S
                 look, steps = module["look"](wanted, budget_ns, places_of_variables())
                 yield from steps

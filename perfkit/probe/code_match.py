@@ -22,12 +22,12 @@ from perfkit.probe.code_objects import (
     is_module,
     member,
     members,
-    namespace_of,
     plain,
     relative,
     static,
     type_name_of,
 )
+from perfkit.probe.names import namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ def note_aliases(wanted: list[Wanted]) -> Iterator[None]:
         yield
         if is_module(module):
             # In one go, and names only: a thread of the target may change it as soon as it gets the GIL.
-            namespace = namespace_of(module)
+            namespace = dict(namespace_of(module))
             for name in list(namespace):
                 value = namespace.get(name, MISSING)
                 if id(value) in named and type(name) is str:

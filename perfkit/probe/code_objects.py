@@ -11,6 +11,8 @@ import os
 import sys
 from types import ModuleType
 
+from perfkit.probe.names import namespace_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType, FunctionType
@@ -23,7 +25,6 @@ _JUMPS = frozenset(opcode.hasjrel)
 _FIRST_INSTRUMENTED = 236
 _NEVER_RUN = 1 << 4 | 1
 _SPACE: Any = type.__dict__["__dict__"]
-_NAMESPACE: Any = vars(ModuleType)["__dict__"]
 
 
 class Function:
@@ -93,20 +94,9 @@ def is_class(each: Any) -> bool:
     return issubclass(type(each), type)
 
 
-def namespace_of(module: Any) -> dict[str, Any]:
-    """Return the namespace of a module, without loading one that is lazy."""
-    return dict(_NAMESPACE.__get__(module))
-
-
 def is_module(each: Any) -> bool:
     """Whether an object is a module, whatever it says itself."""
     return issubclass(type(each), ModuleType)
-
-
-def is_ours(namespace: dict[str, Any]) -> bool:
-    """Whether a module's namespace is one of the probe's."""
-    name = namespace.get("__name__")
-    return type(name) is str and name.startswith("perfkit probe")
 
 
 def is_builtin(each: Any) -> bool:
@@ -158,7 +148,7 @@ def member(kind: Any, name: str) -> Any:
 def static(of: Any, name: str) -> Any:
     """Return an attribute as it is stored; MISSING if it is not, or would have to be computed."""
     if is_module(of):
-        return _NAMESPACE.__get__(of).get(name, MISSING)
+        return namespace_of(of).get(name, MISSING)
     if is_class(of):
         return plain(member(of, name))
     kind = type(of)

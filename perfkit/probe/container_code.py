@@ -39,7 +39,6 @@ from perfkit.probe.code_objects import (
     is_class,
     is_library_file,
     is_of_library,
-    is_ours,
     member,
     members,
     mro,
@@ -48,6 +47,7 @@ from perfkit.probe.code_objects import (
     static,
     type_name_of,
 )
+from perfkit.probe.names import is_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

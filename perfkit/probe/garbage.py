@@ -16,6 +16,8 @@ from collections import Counter
 from itertools import compress
 from operator import eq, sub
 
+from perfkit.probe.names import OWN, type_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +144,7 @@ class Recorder:
             kind = type(each)
             known = self._places.get(id(kind))
             if known is None:
-                known = self._places[id(kind)] = (kind, _type_name(kind), _constructor(kind), _descriptor_base(kind))
+                known = self._places[id(kind)] = (kind, type_name(kind), _constructor(kind), _descriptor_base(kind))
             _, name, place, base = known
             code = _CODES[id(kind)](each) if id(kind) in _CODES else None
             row = sums.get((id(kind), id(code)))
@@ -153,7 +155,7 @@ class Recorder:
             if left:
                 left -= 1
                 row[3] += _size_of(each) + _GC_HEADER_BYTES + payload.size_of(each)
-        rows = [row for row in sums.values() if not row[0].startswith("perfkit probe")]
+        rows = [row for row in sums.values() if not row[0].startswith(OWN)]
         rows.sort(key=lambda row: (-row[3], row[0]))
         return rows[:_MAX_KINDS]
 
@@ -206,15 +208,6 @@ def _references_of_ours() -> int:
     return next(map(sys.getrefcount, [object()]))
 
 
-def _type_name(kind: type) -> str:
-    """Return module.qualname of a type, whatever its metaclass overrides."""
-    try:
-        module = type.__dict__["__module__"].__get__(kind)
-        return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
-    except AttributeError:
-        return str(type.__dict__["__name__"].__get__(kind))
-
-
 def _constructor(kind: type) -> list[Any] | None:
     """Return function, file and line of what makes instances of a class; None for types that are not of Python."""
     first: list[Any] | None = None
@@ -227,7 +220,7 @@ def _constructor(kind: type) -> list[Any] | None:
         for value in names.values():
             code = _code_in(value)
             if first is None and code is not None:
-                first = [_type_name(base).rpartition(".")[2], code.co_filename, code.co_firstlineno]
+                first = [type_name(base).rpartition(".")[2], code.co_filename, code.co_firstlineno]
     return first
 
 
@@ -266,7 +259,7 @@ def _size_of(each: Any) -> int:
 def _descriptor_base(kind: type) -> Any:
     """Return the type in C whose objects own a descriptor, which a class derives from; None: it does not."""
     for base in type.__dict__["__mro__"].__get__(kind):
-        if _type_name(base) in ("_socket.socket", "_io.FileIO"):
+        if type_name(base) in ("_socket.socket", "_io.FileIO"):
             return base
     return None
 

@@ -14,6 +14,8 @@ import time
 from _thread import get_native_id, interrupt_main
 from time import monotonic_ns, thread_time_ns
 
+from perfkit.probe.names import OWN_FILE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,7 +194,7 @@ class Watch:
             key += (id(frame.f_code), frame.f_lasti)
             frames.append(frame)
             frame = frame.f_back
-        if not frames or frames[-1].f_code.co_filename == "<perfkit probe>":
+        if not frames or frames[-1].f_code.co_filename == OWN_FILE:
             return _UNKNOWN
         number = self._stack_numbers.get(tuple(key))
         if number is None:

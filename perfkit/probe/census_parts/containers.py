@@ -9,7 +9,8 @@ import gc
 from collections import Counter, OrderedDict, deque
 from itertools import islice
 
-from perfkit.probe.census_parts.kinds import is_a, short_name, type_name
+from perfkit.probe.census_parts.kinds import is_a
+from perfkit.probe.names import short_name, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from perfkit.probe.census_parts.containers import (
     limit_of_owner,
     newest_items,
 )
-from perfkit.probe.census_parts.kinds import OF_BYTES, type_name
+from perfkit.probe.census_parts.kinds import OF_BYTES
 from perfkit.probe.census_parts.slices import PAUSE_S, SLICE_NS
+from perfkit.probe.names import type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ read as `type` itself stores them.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from io import BytesIO, StringIO
+
+from perfkit.probe.names import MODULE, OWN, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,28 +19,12 @@ if TYPE_CHECKING:
 MIN_ITEMS = 32
 MIN_BYTES = 16_384
 OF_BYTES = frozenset({"builtins.bytearray", "_io.BytesIO", "_io.StringIO"})
-OWN = "perfkit probe"
-MODULE = type(sys)
 _LENGTHS: dict[type, Callable[[Any], int]] = {
     dict: dict.__len__, list: list.__len__, set: set.__len__, deque: deque.__len__, OrderedDict: OrderedDict.__len__,
     bytearray: bytearray.__len__,
 }  # fmt: skip
 _OTHER_LENGTHS = {"array.array": "__len__", "_queue.SimpleQueue": "qsize"}
 """Methods of types that need not be loaded."""
-
-
-def type_name(kind: type) -> str:
-    """Return module.qualname of a type, whatever its metaclass overrides."""
-    try:
-        module = type.__dict__["__module__"].__get__(kind)
-        return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
-    except AttributeError:
-        return short_name(kind)
-
-
-def short_name(kind: type) -> str:
-    """Return the name of a type, whatever its metaclass overrides."""
-    return str(type.__dict__["__name__"].__get__(kind))
 
 
 def is_a(thing: Any, kinds: type | tuple[type, ...]) -> bool:

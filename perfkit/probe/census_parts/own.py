@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections import Counter, OrderedDict, defaultdict, deque
 
-from perfkit.probe.census_parts.kinds import OWN, short_name, type_name
+from perfkit.probe.names import OWN, is_ours, short_name, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def own_objects(recorder: Any, probe: Any, lengths: dict[int, list[int]], untrac
         kind = type(each)
         if id(each) in found or each is __builtins__:
             continue
-        if kind is dict and "__name__" in each and not _is_ours(each):
+        if kind is dict and "__name__" in each and not is_ours(each):
             continue
         if kind is _FUNCTION:
-            if not _is_ours(each.__globals__):
+            if not is_ours(each.__globals__):
                 continue
         elif issubclass(kind, type):
             if not type_name(each).startswith(OWN):
@@ -59,9 +59,3 @@ def own_objects(recorder: Any, probe: Any, lengths: dict[int, list[int]], untrac
         elif each is not untracked and kind is not _GENERATOR:
             waiting += gc.get_referents(each)
     return list(found.values())
-
-
-def _is_ours(namespace: dict[str, Any]) -> bool:
-    """Whether a module's namespace is one of the probe's."""
-    name = namespace.get("__name__")
-    return type(name) is str and name.startswith(OWN)

@@ -7,9 +7,10 @@ from collections import deque
 from itertools import chain
 
 from perfkit.probe.census_parts.containers import items_of, referents_of
-from perfkit.probe.census_parts.kinds import MODULE, OWN, is_a, short_name, type_name
+from perfkit.probe.census_parts.kinds import is_a
 from perfkit.probe.census_parts.roots import find_roots, variables_of
 from perfkit.probe.census_parts.slices import PAUSE_S, SLICE_NS
+from perfkit.probe.names import MODULE, OWN, short_name, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

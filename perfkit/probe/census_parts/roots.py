@@ -6,7 +6,8 @@ import sys
 from _thread import get_ident
 
 from perfkit.probe.census_parts.containers import unchanged
-from perfkit.probe.census_parts.kinds import MODULE, is_a
+from perfkit.probe.census_parts.kinds import is_a
+from perfkit.probe.names import MODULE, namespace_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _AWAITS = 20
 """Coroutines that wait for each other and are looked at, from a task inwards."""
-_namespace_of: Any = MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
 
 
 def find_roots() -> list[list[tuple[str, Any]]]:
@@ -27,7 +27,7 @@ def find_roots() -> list[list[tuple[str, Any]]]:
     for name, module in unchanged(lambda: list(sys.modules.items())):
         if not is_a(module, MODULE):
             continue
-        namespace = _namespace_of(module)
+        namespace = namespace_of(module)
         file = namespace.get("__file__")
         place = f"module {name}", namespace
         if name != "__main__" and name.partition(".")[0] in names:

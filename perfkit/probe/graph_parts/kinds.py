@@ -9,17 +9,12 @@ import sys
 from collections import OrderedDict, deque
 from io import StringIO
 
+from perfkit.probe.names import OWN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
-
-OWN = "perfkit probe"
-"""What the names of our modules begin with in a target."""
-OWN_MODULES = (OWN, "perfkit.probe")
-"""The same of frames: a target may have imported the probe itself, and the rest runs in a function of that module."""
-OWN_FILE = "<perfkit probe>"
-"""The file that our code is from, there."""
 
 NAMED_ITEMS = 16
 """So many slots of a type, or keys of a dictionary, are told by name."""
@@ -35,15 +30,6 @@ _LENGTHS: dict[type, Callable[[Any], int]] = {
     OrderedDict: OrderedDict.__len__, tuple: tuple.__len__, str: str.__len__, bytes: bytes.__len__,
     bytearray: bytearray.__len__,
 }  # fmt: skip
-
-
-def type_name(kind: type) -> str:
-    """Return module.qualname of a type, whatever its metaclass overrides."""
-    try:
-        module = type.__dict__["__module__"].__get__(kind)
-        return f"{module}.{type.__dict__['__qualname__'].__get__(kind)}"
-    except AttributeError:
-        return str(type.__dict__["__name__"].__get__(kind))
 
 
 class Kind:

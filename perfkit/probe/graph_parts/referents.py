@@ -9,7 +9,8 @@ from itertools import accumulate, chain, filterfalse, repeat
 
 from perfkit.probe.graph_parts.blocks import Labels, Strings
 from perfkit.probe.graph_parts.frames import Frames, is_intact
-from perfkit.probe.graph_parts.kinds import NAMED_ITEMS, OWN, OWN_FILE, Kind, bytes_of_values, type_name
+from perfkit.probe.graph_parts.kinds import NAMED_ITEMS, Kind, bytes_of_values
+from perfkit.probe.names import MODULE, OWN, OWN_FILE, namespace_of, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     """Identities of what a batch of objects refers to, number of each label or None, and how many each object has."""
 
 FUNCTION = type(lambda: None)
-MODULE = type(gc)
 FRAME = type(sys._getframe())
 
 
@@ -34,7 +34,6 @@ async def _asynchronous() -> Any:
 
 
 _coroutine_ = _coroutine()
-namespace_of: Callable[[Any], Any] = MODULE.__dict__["__dict__"].__get__  # type: ignore[index]
 SUSPENDED = {
     type(_ for _ in range(0)): "gi_frame",
     type(_coroutine_): "cr_frame",

@@ -14,8 +14,9 @@ from itertools import repeat
 from operator import add, sub
 
 from perfkit.probe.graph_parts.blocks import Blocks, Strings
-from perfkit.probe.graph_parts.kinds import OWN_MODULES, Kind, characters, type_name
-from perfkit.probe.graph_parts.referents import FRAME, FUNCTION, MODULE, SUSPENDED, Referents, namespace_of
+from perfkit.probe.graph_parts.kinds import Kind, characters
+from perfkit.probe.graph_parts.referents import FRAME, FUNCTION, SUSPENDED, Referents
+from perfkit.probe.names import MODULE, OWN_MODULES, namespace_of, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
