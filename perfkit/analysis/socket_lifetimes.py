@@ -126,11 +126,12 @@ def connections(profile: Profile, pid: int) -> list[Connection]:
 class Churn:
     """What became of the connections to one peer.
 
-    `born` counts those opened within the recording, without an opening burst. `busy_ratio` is the
+    `born` counts those opened within the recording, without an opening burst, `ended` those of them that were closed
+    within it, and `ended_by_peer` of these are this process's by their peer only. `busy_ratio` is the
     share of tenths of the recording in which at least one was opened. `single` are the turns of the
     least used twentieth, `reused` counts those with two turns more than that. `by_peer` of `born` are this process's by
-    their peer only. Of all that a reading met while they were open, `claimed` were in its descriptor table, and
-    `unclaimed` not: closed within that moment, or another process's.
+    their peer only. Of all closed ones that a reading met while they were open, `claimed` were in its descriptor
+    table, and `unclaimed` not: closed within that moment, or another process's.
     """
 
     peer: str
@@ -148,6 +149,8 @@ class Churn:
     by_peer: int = 0
     claimed: int = 0
     unclaimed: int = 0
+    ended: int = 0
+    ended_by_peer: int = 0
 
     @property
     def per_exchange_ratio(self) -> float:
@@ -187,8 +190,10 @@ def churn(found: Iterable[Connection], window: Window, *, bins: int = 10) -> lis
                 median(sizes) if sizes else None,
                 sum(1 for c in ended if c.closer == "local") / max(later_s, 1e-9),
                 sum(1 for c in born if c.owner == "peer"),
-                sum(1 for c in all_of_it if c.met_alive and c.owner != "peer"),
-                sum(1 for c in all_of_it if c.met_alive and c.owner == "peer"),
+                sum(1 for c in all_of_it if c.died_s is not None and c.met_alive and c.owner != "peer"),
+                sum(1 for c in all_of_it if c.died_s is not None and c.met_alive and c.owner == "peer"),
+                len(ended),
+                sum(1 for c in ended if c.owner == "peer"),
             )
         )
     return sorted(answers, key=lambda each: (-each.born, each.peer))

@@ -68,9 +68,12 @@ class ConnectionChurn:
     max_peers_ratio: float = 0.5
     """Peers per connection made: a crawler goes to each once, and a connection to another host is of no use to it."""
     max_inferred: float = 0.5
-    """Share of the connections to a peer that may be this process's by their peer only."""
+    """Share of the connections to a peer, of all and of those that ended, that only their peer ties to this process."""
+    min_ended: float = 0.5
+    """Share of the new connections that end within the recording: those that stay open are not thrown away, they are
+    kept, by a pool that grows or by a program that never gives them back."""
     min_unclaimed: int = 5
-    """Open connections that were not in its descriptor table; one or two were closed in that moment."""
+    """Connections that were met open, and not in its descriptor table; one or two were closed in that moment."""
     min_fresh_share: float = 0.8
     """Share of the connections to a peer that had a pool of their own, for one or two uses."""
     port_ratio: float = 0.5
@@ -178,7 +181,7 @@ class ConnectionChurn:
 
     def _whose(self, profile: Profile, pid: int, row: Churn) -> str | None:
         """Return why the connections to a peer may be another process's, None: they are this one's."""
-        if row.by_peer <= self.max_inferred * row.born:
+        if row.by_peer <= self.max_inferred * row.born and row.ended_by_peer <= self.max_inferred * row.ended:
             return None
         names = {name for name, peers in peers_of(profile, pid).items() if plain(row.peer) in peers}
         pools = pools_of_process(profile, pid)
@@ -186,7 +189,9 @@ class ConnectionChurn:
         if names and made < self.max_inferred * row.born:
             return f"its pools have made {made}"
         if row.unclaimed >= max(self.min_unclaimed, row.claimed):
-            return f"of {row.claimed + row.unclaimed} that were met while they were open it had {row.claimed}"
+            return (
+                f"of {row.claimed + row.unclaimed} closed ones that were met while they were open it had {row.claimed}"
+            )
         return None
 
     def _by_pool(self, profile: Profile, finding: Finding) -> Finding:
@@ -252,7 +257,12 @@ class ConnectionChurn:
             resting_ratio = row.local_closes_per_s * TIME_WAIT_S / ports
             going_on = row.born >= self.min_born and row.busy_ratio >= self.min_busy_ratio
             evidence = _evidence(row, resting_ratio, seen)
-            is_churn = going_on and row.per_exchange_ratio > self.max_ratio and bool(row.exchanges)
+            is_churn = (
+                going_on
+                and row.per_exchange_ratio > self.max_ratio
+                and bool(row.exchanges)
+                and row.ended >= self.min_ended * row.born
+            )
             is_short = going_on and resting_ratio > self.port_ratio
             if not is_churn and not is_short:
                 continue
@@ -285,6 +295,10 @@ class ConnectionChurn:
             return [*failing, *doubtful]
         if not rows:
             title = "The process opened no connection to others while it was recorded"
+        elif rows[0].born and rows[0].ended < self.min_ended * rows[0].born:
+            title = (
+                f"Connections are kept: {rows[0].born} were opened to {rows[0].peer}, {rows[0].ended} of them closed"
+            )
         else:
             title = f"Connections are used again: {rows[0].born} were opened to {rows[0].peer} after the first tenth"
         measured = max((row.per_exchange_ratio for row in rows if row.born >= self.min_born), default=0.0)
@@ -388,6 +402,7 @@ def _evidence(row: Churn, resting_ratio: float, seen: tuple[int, int] | None) ->
         "opened": row.born,
         "opened_per_s": round(row.born_per_s, 3),
         "exchanges": row.exchanges,
+        "closed": row.ended,
         "carried_by_the_least_used": row.single,
         "carried_more": row.reused,
         "closed_by_us": row.closed_by_us,

@@ -89,3 +89,27 @@ def test_clients_that_come_and_go_are_no_churn_of_ours(tmp_path: Path) -> None:
     sockets = Sockets()
     stream(sockets, 300, (1, 5), role="downstream", peer="10.0.0.9:50000")
     assert verdict_of(sockets, tmp_path) == Verdict.PASS
+
+
+@pytest.mark.parametrize("ended", [1, 10])
+def test_connections_that_are_kept_open_are_not_thrown_away(tmp_path: Path, ended: int) -> None:
+    sockets = Sockets()
+    for number in range(50):  # one of five requests forgets its answer, and a connection is made in its place
+        sockets.connection(born_s=7.0 + number, exchanges=5, died_s=8.0 + number if number < ended else None)
+    sockets.connection(exchanges=200)
+    finding, *_ = ConnectionChurn().check(sockets.record(tmp_path / "p"))
+    assert finding.verdict is Verdict.PASS, finding.title
+    assert f"{ended} of them closed" in finding.title
+
+
+def test_connections_of_which_only_those_of_others_end_are_not_blamed(tmp_path: Path) -> None:
+    sockets = Sockets()
+    for number in range(30):
+        sockets.connection(born_s=7.0 + number, exchanges=3)
+    for number in range(30):
+        sockets.connection(born_s=7.0 + number, died_s=7.1 + number, exchanges=1 + 3 * (number % 3 == 0))
+    assert all(event["event"] == "birth" for event in sockets.events[:30])
+    for event in sockets.events[30:]:
+        event |= {"owner": "peer"}
+    finding, *_ = ConnectionChurn().check(sockets.record(tmp_path / "p"))
+    assert finding.verdict is not Verdict.FAIL, finding.title
