@@ -10,6 +10,8 @@ and nginx as its upstream, wrk and the recorder share another that is not busy a
 ratio is what the target loses. With `--rate` that proxy gets so many requests per second from 32 connections
 ("h2load"), however fast it is: a closed loop speeds up and slows down with its target, in steps, and hides a few
 per cent; at a fixed rate the CPU time per request is the cost, and one by it the throughput that a core has left.
+This load goes on through all windows, and the upstream counts the requests, so that windows can be short and many:
+neighbours on the machine change its speed by a fifth from second to second, and only many pairs average that out.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -47,6 +50,8 @@ CONNECTIONS = 32
 SETTLE_S = 0.5
 THROUGHPUT_AT_LEAST = 0.97
 ADDED_P99_AT_MOST_MS = 10.0
+_MANY = 200
+"""From here on the binomial ranks are those of the normal distribution."""
 Load = Callable[[str, int, float], dict[str, float]]
 """Asks a URL for so many seconds and says what that cost the process: requests per second, CPU time per request."""
 
@@ -99,25 +104,40 @@ def saturate(url: str, pid: int, window_s: float) -> dict[str, float]:
     return {"per_s": per_s, "p99_ms": float(number) * scale, "cpu_per_request_ns": per_request_ns}
 
 
-def at_rate(rate_per_s: float) -> Load:
-    """Return the load that keeps to a rate below saturation; its results are those of `saturate`, without a p99."""
+@contextmanager
+def at_rate(rate_per_s: float, url: str, served_url: str) -> Iterator[Load]:
+    """Yield a load that keeps to a rate below saturation, all the time; a window of it has no p99.
 
-    def load(url: str, pid: int, window_s: float) -> dict[str, float]:
-        each = f"--rps={rate_per_s / CONNECTIONS:g}"
-        before_ns = cpu_ns(pid)
-        command = ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", f"-D{round(window_s)}", each, url]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        used_ns = cpu_ns(pid) - before_ns
-        requests = int(re.search(r"(\d+) succeeded", text)[1])  # type: ignore[index]
-        if requests < 0.97 * rate_per_s * round(window_s):
-            raise SystemExit(f"{requests / window_s:.0f} requests/s were answered of {rate_per_s:g}: lower the --rate")
+    Args:
+        rate_per_s: requests per second.
+        url: what is asked for.
+        served_url: where the upstream says how many requests it has answered.
+    """
+
+    def served() -> int:
+        with urllib.request.urlopen(served_url, timeout=10) as answer:
+            return int(answer.read().decode().splitlines()[2].split()[2])
+
+    def window(_url: str, pid: int, window_s: float) -> dict[str, float]:
+        before, before_ns, began = served(), cpu_ns(pid), time.monotonic()
+        time.sleep(window_s)
+        requests, used_ns, lasted_s = served() - before - 1, cpu_ns(pid) - before_ns, time.monotonic() - began
+        if requests < 0.9 * rate_per_s * lasted_s:
+            print(f"only {requests / lasted_s:.0f} requests/s in this window", file=sys.stderr, flush=True)
         return {
-            "per_s": requests / window_s,
+            "per_s": requests / lasted_s,
             "cpu_per_request_ns": used_ns / requests,
-            "busy": used_ns / window_s / 1e9,
+            "busy": used_ns / lasted_s / 1e9,
         }
 
-    return load
+    command = ["h2load", "--h1", "-t1", f"-c{CONNECTIONS}", "-D86400", f"--rps={rate_per_s / CONNECTIONS:g}", url]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(2.0)
+        yield window
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, tuple[str, ...], int]]:
@@ -131,8 +151,10 @@ def pairs(rounds: int, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, 
 
 
 @contextmanager
-def on_its_own_core(folder: Path) -> Iterator[tuple[str, int]]:
+def on_its_own_core(folder: Path) -> Iterator[tuple[str, int, str]]:
     """Yield address and process id of a proxy that has a core for itself; this process and its children leave it.
+
+    The third is the address at which its upstream says how many requests it has answered.
 
     Raises:
         SystemExit: there is one core only, or a server did not start.
@@ -147,7 +169,7 @@ def on_its_own_core(folder: Path) -> Iterator[tuple[str, int]]:
     ):
         os.sched_setaffinity(0, cores[1:])
         try:
-            yield f"http://127.0.0.1:{port}/1k", pid
+            yield f"http://127.0.0.1:{port}/1k", pid, f"http://127.0.0.1:{upstream_port}/served"
         finally:
             os.sched_setaffinity(0, cores)
 
@@ -198,8 +220,11 @@ def median_and_interval(values: list[float]) -> str:
     Source: D. F. Bauer (1972), doi:10.1080/01621459.1972.10481279 (binomial ranks of the median).
     """
     ordered, n = sorted(values), len(values)
-    tails = [sum(math.comb(n, k) for k in range(rank)) / 2**n for rank in range(1, n // 2 + 1)]
-    rank = sum(tail <= 0.025 for tail in tails)
+    if n > _MANY:
+        rank = int(n / 2 - 0.98 * math.sqrt(n))
+    else:
+        tails = [sum(math.comb(n, k) for k in range(rank)) / 2**n for rank in range(1, n // 2 + 1)]
+        rank = sum(tail <= 0.025 for tail in tails)
     text = f"{statistics.median(ordered):.3f}"
     return f"{text} ({ordered[rank - 1]:.3f}-{ordered[n - rank]:.3f})" if rank else f"{text} (too few pairs)"
 
@@ -209,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about two minutes, for a first impression")
     parser.add_argument("--rounds", type=int, default=7, help="pairs per collector")
-    parser.add_argument("--window", type=float, default=4.0, help="whole seconds per window")
+    parser.add_argument("--window", type=float, default=4.0, help="seconds per window, whole ones for wrk")
     parser.add_argument("--saturated", action="store_true", help="leave out the load at a fixed rate")
     parser.add_argument("--own-core", action="store_true", help="saturate a proxy that has a core for itself")
     parser.add_argument("--rate", type=float, help="requests per second for the proxy on its own core")
@@ -222,7 +247,7 @@ def main() -> None:
     tool, where = ("wrk", "https://github.com/wg/wrk") if given.rate is None else ("h2load", "https://nghttp2.org")
     if shutil.which(tool) is None:
         parser.error(f"{tool} is not installed: {where}")
-    load = saturate if given.rate is None else at_rate(given.rate)
+    load: Load = saturate
     own_core = given.own_core or given.rate is not None
     rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
     always_on = tuple(
@@ -246,7 +271,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text, ExitStack() as stack:
         folder = Path(text)
         if own_core:
-            url, pid = stack.enter_context(on_its_own_core(folder))
+            url, pid, served_url = stack.enter_context(on_its_own_core(folder))
+            if given.rate is not None:
+                load = stack.enter_context(at_rate(given.rate, url, served_url))
         else:
             running = stack.enter_context(lab(scenario, folder))
             url, pid = f"http://127.0.0.1:{running.proxy_port}/pages/1", running.proxy_pid

@@ -85,6 +85,7 @@ def nginx_upstream(folder: Path, port: int) -> list[str]:
     places = "".join(
         f'location = /{name} {{ return 200 "{"$a" * (size // 1024)}"; }}\n' for name, size in SIZES.items()
     )
+    places += "location = /served { stub_status; }"
     return nginx(
         folder, "nginx-upstream", f"server {{ listen 127.0.0.1:{port} backlog=1024; set $a {'x' * 1024}; {places} }}"
     )

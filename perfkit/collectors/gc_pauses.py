@@ -32,7 +32,7 @@ class GcPauses(FromProbe):
     name: str = "gc_pauses"
     group: str = "gc"
     writes: tuple[str, ...] = ("gc_pauses", "gc_counts", "settings")
-    options: Mapping[str, Any] = field(default_factory=lambda: {"counts_per_s": 20.0})
+    options: Mapping[str, Any] = field(default_factory=lambda: {"counts_per_s": 10.0})
 
     def decode(self, raw: Raw) -> dict[str, "pa.Table"]:
         """Return gc_pauses, gc_counts, settings and the row of recording_quality."""

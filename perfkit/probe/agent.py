@@ -43,6 +43,11 @@ _BETWEEN_READINGS_S = 0.04
 """Shorter waits are rests within one reading, which a slower pace must not draw out."""
 
 
+_GRID_S, _ON_GRID_S = 0.1, 0.075
+"""Readings that are at least the second apart are made at the nearest multiple of the first, so that several are made
+in one go: being woken, and getting the GIL from a busy target, costs more than most readings."""
+
+
 class Closed(Exception):
     """The other end is gone."""
 
@@ -55,6 +60,7 @@ class Handle:
         self.dropped = 0
         self.cost_ns = 0
         self.pace = 1.0
+        self.is_last = False
         self._probe = probe
         self._steps: list[Iterator[float]] = []
 
@@ -63,9 +69,16 @@ class Handle:
         if not self._probe.send({"stream": self.name, "row": row}, optional=True):
             self.dropped += 1
 
-    def spawn(self, steps: Iterator[float]) -> None:
-        """Run a generator a step at a time; it yields how many seconds to wait before the next."""
+    def spawn(self, steps: Iterator[float], last: bool = False) -> None:
+        """Run a generator a step at a time; it yields how many seconds to wait before the next.
+
+        Args:
+            steps: the generator.
+            last: whether its steps come after those of others that are due: whatever waits for them in the target
+                is not kept waiting by the others.
+        """
         self._steps.append(steps)
+        self.is_last = last
         self._probe.schedule(self, steps, 0.0)
 
     def is_running(self, steps: Iterator[float]) -> bool:
@@ -127,9 +140,12 @@ class Probe:
         return self._recorders[name][0] if name in self._recorders else None
 
     def schedule(self, handle: Handle, steps: Iterator[float], delay_s: float) -> None:
-        """Run the next step of a generator after a delay."""
+        """Run the next step of a generator after a delay; where that is long, at the nearest time of the grid."""
         self._count += 1
-        heappush(self._due, (time.monotonic() + delay_s, self._count, handle, steps))
+        due_s = time.monotonic() + delay_s
+        if delay_s >= _ON_GRID_S:
+            due_s = round(due_s / _GRID_S) * _GRID_S
+        heappush(self._due, (due_s, self._count, handle, steps))
 
     def _patience_s(self) -> float | None:
         """Return how long to wait for the recorder: seconds, None for as long as it takes."""
@@ -221,6 +237,7 @@ class Probe:
         ready = []
         while self._due and self._due[0][0] <= now:
             ready.append(heappop(self._due))
+        ready.sort(key=lambda each: each[2].is_last)
         for _due, _count, handle, steps in ready:
             if not handle.is_running(steps):
                 continue

@@ -225,7 +225,7 @@ class Recorder:
         self._others: list[Any] = []
         self._changes: list[tuple[int, str, Any]] = []
 
-    def start(self, counts_per_s: float = 20.0, drains_per_s: float = 4.0) -> dict[str, Any]:
+    def start(self, counts_per_s: float = 10.0, drains_per_s: float = 4.0) -> dict[str, Any]:
         """Start; return what one collection costs, and how many the interpreter counted before."""
         began_ns = time.thread_time_ns()
         cost_ns = _cost_of_one()

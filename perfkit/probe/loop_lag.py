@@ -83,7 +83,7 @@ class Recorder:
         """Start; return how many loops were found."""
         began_ns = time.thread_time_ns()
         self._search()
-        self._probe.spawn(self._run(1.0 / asks_per_s, max(1, round(asks_per_s / sends_per_s))))
+        self._probe.spawn(self._run(1.0 / asks_per_s, max(1, round(asks_per_s / sends_per_s))), last=True)
         self._cpu_ns += time.thread_time_ns() - began_ns
         return {"monotonic_ns": time.monotonic_ns(), "asks_per_s": asks_per_s, "loops": self._loops}
 
@@ -125,7 +125,7 @@ class Recorder:
                 self._send()
             self._cpu_ns += time.thread_time_ns() - began_ns
             now = time.monotonic()
-            due = max(due + every_s, now)
+            due = max(due + every_s, now) if self._watched else max(self._search_due, now)
             yield due - now
 
     def _ask(self, watched: Watched) -> None:

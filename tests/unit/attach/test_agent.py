@@ -2,7 +2,9 @@
 
 import json
 import socket
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,3 +152,29 @@ def test_a_slower_pace_draws_out_the_waits_between_readings_only(recorder: Recor
         recorder.connection.settimeout(10)
         assert (rows == 5) == comes
         recorder.ask("stop", "busy")
+
+
+NOTES = (
+    "import time\n"
+    "class Recorder:\n"
+    "    def __init__(self, probe): self.probe = probe\n"
+    "    def start(self, last): self.probe.spawn(self.steps(), last)\n"
+    "    def steps(self):\n"
+    "        while True:\n"
+    "            self.probe.emit(time.monotonic())\n"
+    "            yield 0.1\n"
+    "    def stop(self): pass\n"
+)
+
+
+def test_readings_that_are_due_at_about_the_same_time_are_made_in_one_go_in_their_order(recorder: Recorder) -> None:
+    for name, last in (("after", True), ("before", False)):
+        recorder.ask("load", name, source=NOTES)
+        recorder.ask("start", name, options={"last": last})
+        time.sleep(0.02)  # so that they are not in step by themselves
+    rows = [recorder.read() for _ in range(24)][2:]
+    first = next(number for number, row in enumerate(rows) if row["stream"] == "before")
+    rows = rows[first : first + 20]
+    assert [row["stream"] for row in rows] == ["before", "after"] * 10
+    apart_s = [after["row"] - before["row"] for before, after in zip(rows[::2], rows[1::2], strict=True)]
+    assert statistics.median(apart_s) < 0.002
