@@ -148,15 +148,18 @@ class Model:
     def raised(self, threshold: int) -> Prediction:
         """Return what a higher first threshold would do, the other two unchanged.
 
-        Below the knee nothing is promised, because how bursts meet it is not known.
+        Below the knee nothing is promised, because how bursts meet it is not known. Full passes come when both the
+        counters and what was promoted let them: where it is the latter (a quarter of what the last one left), they stay
+        as many as they are until the counters let fewer.
         """
         left = self.left(threshold)
-        rarer = left * self.threshold / threshold
         young, middle, full = (self._ratio(generation) for generation in (0, 1, 2))
+        per_s = self._per_s(2)
+        rarer = min(left, self._most_full_per_s() * left * self.threshold / threshold / per_s) if per_s else 0.0
         return Prediction(
             f"gc.set_threshold({threshold})",
             young * left + middle * left + full * rarer,
-            self._per_s(2) * rarer,
+            per_s * rarer,
             self._pause_ms(2),
             self.held_bytes(threshold),
             self.held_descriptors(threshold),

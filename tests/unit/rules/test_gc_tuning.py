@@ -176,3 +176,22 @@ def test_freezing_helps_where_full_passes_come_as_often_as_the_counters_let_them
     assert now is not None
     assert case.model.frozen().full_per_s == pytest.approx(now.per_s)
     assert case.model.frozen().time_ratio < 0.5 * case.costs.automatic_ratio
+
+
+def test_a_threshold_makes_full_passes_rarer_only_where_the_counters_hold_them_back(tmp_path: Path) -> None:
+    services = {
+        "quarter": made.static_heap(young_per_s=600.0, young_ms=0.02, middle_ms=0.2, block_swing=900_000),
+        "counters": made.static_heap(block_swing=900_000),
+    }
+    rarer = {}
+    for name, service in services.items():
+        profile = service.record(tmp_path / name)
+        case = gather(profile, profile.pids[0])
+        assert case is not None
+        assert case.model is not None
+        now = case.costs.cost(2)
+        assert now is not None
+        rarer[name] = [case.model.raised(700 * times).full_per_s / now.per_s for times in (2, 10)]
+    assert rarer["quarter"][0] == 1.0
+    assert rarer["quarter"][1] == pytest.approx(0.5, abs=0.1)
+    assert rarer["counters"] == pytest.approx([0.5, 0.1], rel=0.3)
