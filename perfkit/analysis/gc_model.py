@@ -155,7 +155,8 @@ class Model:
         left = self.left(threshold)
         young, middle, full = (self._ratio(generation) for generation in (0, 1, 2))
         per_s = self._per_s(2)
-        rarer = min(left, self._most_full_per_s() * left * self.threshold / threshold / per_s) if per_s else 0.0
+        spare = max(1.0, self._most_full_per_s() / per_s) if per_s else 1.0
+        rarer = left * min(1.0, spare * self.threshold / threshold)
         return Prediction(
             f"gc.set_threshold({threshold})",
             young * left + middle * left + full * rarer,
