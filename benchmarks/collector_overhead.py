@@ -56,6 +56,35 @@ Load = Callable[[str, int, float], dict[str, float]]
 """Asks a URL for so many seconds and says what that cost the process: requests per second, CPU time per request."""
 
 
+def always_on_in(*groups: str) -> tuple[str, ...]:
+    """Return the collectors of some groups that are there without being asked for."""
+    return tuple(
+        name for name, each in collectors().items() if each.group in groups and not getattr(each, "on_request", False)
+    )
+
+
+@contextmanager
+def program(python: Path, text: str, *arguments: str) -> Iterator[tuple[int, Callable[[str], str]]]:
+    """Yield the process id of a program that says "ready PID", and a function that returns its answer to a line."""
+    process = subprocess.Popen(
+        [str(python), "-c", text, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    def ask(line: str) -> str:
+        stdin.write(line + "\n")
+        return stdout.readline()
+
+    try:
+        yield int(stdout.readline().split()[1]), ask
+    finally:
+        stdin.close()
+        process.wait(30)
+        stdout.close()
+
+
 @contextmanager
 def attached(pid: int) -> Iterator[Any]:
     """Yield a function that gives a context in which some collectors record the process."""
@@ -122,8 +151,8 @@ def at_rate(rate_per_s: float, url: str, served_url: str) -> Iterator[Load]:
         before, before_ns, began = served(), cpu_ns(pid), time.monotonic()
         time.sleep(window_s)
         requests, used_ns, lasted_s = served() - before - 1, cpu_ns(pid) - before_ns, time.monotonic() - began
-        if requests < 0.9 * rate_per_s * lasted_s:
-            print(f"only {requests / lasted_s:.0f} requests/s in this window", file=sys.stderr, flush=True)
+        if requests < 0.97 * rate_per_s * lasted_s:
+            raise SystemExit(f"{requests / lasted_s:.0f} requests/s were answered of {rate_per_s:g}: lower the --rate")
         return {
             "per_s": requests / lasted_s,
             "cpu_per_request_ns": used_ns / requests,
@@ -250,14 +279,10 @@ def main() -> None:
     load: Load = saturate
     own_core = given.own_core or given.rate is not None
     rounds, window_s = (2, 2.0) if given.quick else (given.rounds, given.window)
-    always_on = tuple(
-        name
-        for name, collector in collectors().items()
-        if collector.group in ALWAYS_ON and not getattr(collector, "on_request", False)
-    )
+    always_on = always_on_in(*ALWAYS_ON)
     sets: dict[str, tuple[str, ...]] = {name: (name,) for name in CANDIDATES}
     # What is in the target all the time, and with it those that look at it from outside.
-    sets["gc"] = tuple(name for name in always_on if collectors()[name].group == "gc")
+    sets["gc"] = always_on_in("gc")
     sets["always_on"] = always_on
     if given.only:
         sets = {name: sets.get(name, (name,)) for name in given.only}

@@ -14,15 +14,13 @@ program can.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.collector_overhead import ALWAYS_ON, attached, median_and_interval
+from benchmarks.collector_overhead import always_on_in, attached, median_and_interval, program
 from benchmarks.gc_tuning import interpreter
-from perfkit.collectors import collectors
 
 AT_MOST = 1.01
 PROGRAM = """
@@ -89,33 +87,16 @@ def threads_cpu_ns(pid: int) -> dict[int, int]:
 
 def measured(python: Path, seconds: float) -> dict[str, dict[str, Any]]:
     """Return per kind of work what the target measured, with the CPU time of the probe's thread."""
-    process = subprocess.Popen(
-        [str(python), "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    names = tuple(
-        name
-        for name, each in collectors().items()
-        if each.group == "gc" and each.group in ALWAYS_ON and not getattr(each, "on_request", False)
-    )
-    found: dict[str, dict[str, Any]] = {}
-    try:
-        pid = int(process.stdout.readline().split()[1])
-        with attached(pid) as recording, recording(names):
-            time.sleep(1.0)
-            for name in WORK:
-                before, began = threads_cpu_ns(pid), time.monotonic()
-                process.stdin.write(f"{name} {seconds}\n")
-                answer = json.loads(process.stdout.readline())
-                lasted_s = time.monotonic() - began
-                assert answer["hooks"] == 2, f"{answer['hooks']} callbacks are in the target"
-                used_ns = sum(now - before.get(task, 0) for task, now in threads_cpu_ns(pid).items())
-                found[name] = {**answer, "seconds": lasted_s, "thread_ratio": used_ns / 1e9 / lasted_s}
-    finally:
-        process.stdin.close()
-        process.wait(30)
-        process.stdout.close()
+    names, found = always_on_in("gc"), dict[str, dict[str, Any]]()
+    with program(python, PROGRAM) as (pid, ask), attached(pid) as recording, recording(names):
+        time.sleep(1.0)
+        for name in WORK:
+            before, began = threads_cpu_ns(pid), time.monotonic()
+            answer = json.loads(ask(f"{name} {seconds}"))
+            lasted_s = time.monotonic() - began
+            assert answer["hooks"] == 2, f"{answer['hooks']} callbacks are in the target"
+            used_ns = sum(now - before.get(task, 0) for task, now in threads_cpu_ns(pid).items())
+            found[name] = {**answer, "seconds": lasted_s, "thread_ratio": used_ns / 1e9 / lasted_s}
     return found
 
 

@@ -13,13 +13,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.collector_overhead import ALWAYS_ON, CANDIDATES, attached
-from perfkit.collectors import collectors
+from benchmarks.collector_overhead import ALWAYS_ON, CANDIDATES, always_on_in, attached, program
 
 AT_MOST = 0.01
 SETTLE_S = 1.5
@@ -47,24 +45,10 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         parser.error("it takes two cores")
-    always_on = tuple(
-        name
-        for name, each in collectors().items()
-        if each.group in ALWAYS_ON and not getattr(each, "on_request", False)
-    )
+    always_on = always_on_in(*ALWAYS_ON)
     sets = {name: (name,) for name in CANDIDATES} | {"always_on": always_on}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sets}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(cores[0])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        pid = int(process.stdout.readline().split()[1])
+    with program(Path(sys.executable), PROGRAM, str(cores[0])) as (pid, ask):
         os.sched_setaffinity(0, cores[1:])
         with attached(pid) as recording:
             for number in range(given.rounds):
@@ -74,13 +58,8 @@ def main() -> int:
                     for which in (chosen, ()):
                         with recording(which):
                             time.sleep(SETTLE_S if which else 0.2)
-                            process.stdin.write(f"{given.window}\n")
-                            shares.append(float(process.stdout.readline()))
+                            shares.append(float(ask(str(given.window))))
                     taken[name].append((shares[0], shares[1]))
-    finally:
-        process.stdin.close()
-        process.wait(30)
-        process.stdout.close()
         os.sched_setaffinity(0, cores)
     print("| collector | time lost with, most | without, most | added, median |")
     print("|---|---|---|---|")

@@ -127,7 +127,7 @@ class Churn:
     """What became of the connections to one peer.
 
     `born` counts those opened within the recording, without an opening burst, `ended` those of them that were closed
-    within it, and `ended_by_peer` of these are this process's by their peer only. `busy_ratio` is the
+    within it, and `ended_inferred` of these are this process's by their peer only. `busy_ratio` is the
     share of tenths of the recording in which at least one was opened. `single` are the turns of the
     least used twentieth, `reused` counts those with two turns more than that. `by_peer` of `born` are this process's by
     their peer only. Of all closed ones that a reading met while they were open, `claimed` were in its descriptor
@@ -150,7 +150,7 @@ class Churn:
     claimed: int = 0
     unclaimed: int = 0
     ended: int = 0
-    ended_by_peer: int = 0
+    ended_inferred: int = 0
 
     @property
     def per_exchange_ratio(self) -> float:

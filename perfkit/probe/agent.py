@@ -41,8 +41,6 @@ _MAX_MESSAGE_BYTES = 64 << 20
 _RETRY_S = 0.05
 _BETWEEN_READINGS_S = 0.04
 """Shorter waits are rests within one reading, which a slower pace must not draw out."""
-
-
 _GRID_S, _ON_GRID_S = 0.1, 0.075
 """Readings that are at least the second apart are made at the nearest multiple of the first, so that several are made
 in one go: being woken, and getting the GIL from a busy target, costs more than most readings."""
@@ -60,7 +58,6 @@ class Handle:
         self.dropped = 0
         self.cost_ns = 0
         self.pace = 1.0
-        self.is_last = False
         self._probe = probe
         self._steps: list[Iterator[float]] = []
 
@@ -74,12 +71,11 @@ class Handle:
 
         Args:
             steps: the generator.
-            last: whether its steps come after those of others that are due: whatever waits for them in the target
-                is not kept waiting by the others.
+            last: whether its steps come after those of others that are due at that time: whatever waits for them in
+                the target is not kept waiting by the others.
         """
         self._steps.append(steps)
-        self.is_last = last
-        self._probe.schedule(self, steps, 0.0)
+        self._probe.schedule(self, steps, 0.0, last)
 
     def is_running(self, steps: Iterator[float]) -> bool:
         """Whether a generator was not cancelled."""
@@ -106,7 +102,7 @@ class Probe:
         self._waiting_bytes = 0
         self._classes: dict[str, Any] = {}
         self._recorders: dict[str, tuple[Any, Handle]] = {}
-        self._due: list[tuple[float, int, Handle, Iterator[float]]] = []
+        self._due: list[tuple[float, bool, int, Handle, Iterator[float]]] = []
         self._count = 0
 
     def run(self) -> None:
@@ -139,13 +135,13 @@ class Probe:
         """Return a running recorder, None: it does not run."""
         return self._recorders[name][0] if name in self._recorders else None
 
-    def schedule(self, handle: Handle, steps: Iterator[float], delay_s: float) -> None:
+    def schedule(self, handle: Handle, steps: Iterator[float], delay_s: float, last: bool) -> None:
         """Run the next step of a generator after a delay; where that is long, at the nearest time of the grid."""
         self._count += 1
         due_s = time.monotonic() + delay_s
         if delay_s >= _ON_GRID_S:
             due_s = round(due_s / _GRID_S) * _GRID_S
-        heappush(self._due, (due_s, self._count, handle, steps))
+        heappush(self._due, (due_s, last, self._count, handle, steps))
 
     def _patience_s(self) -> float | None:
         """Return how long to wait for the recorder: seconds, None for as long as it takes."""
@@ -237,14 +233,14 @@ class Probe:
         ready = []
         while self._due and self._due[0][0] <= now:
             ready.append(heappop(self._due))
-        ready.sort(key=lambda each: each[2].is_last)
-        for _due, _count, handle, steps in ready:
+        for _due, last, _count, handle, steps in ready:
             if not handle.is_running(steps):
                 continue
             began_ns = time.thread_time_ns()
             try:
                 delay_s = next(steps)
-                self.schedule(handle, steps, delay_s * handle.pace if delay_s > _BETWEEN_READINGS_S else delay_s)
+                delay_s *= handle.pace if delay_s > _BETWEEN_READINGS_S else 1.0
+                self.schedule(handle, steps, delay_s, last)
             except StopIteration:
                 pass
             except Exception as error:  # noqa: BLE001 - as above

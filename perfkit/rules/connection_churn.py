@@ -181,7 +181,7 @@ class ConnectionChurn:
 
     def _whose(self, profile: Profile, pid: int, row: Churn) -> str | None:
         """Return why the connections to a peer may be another process's, None: they are this one's."""
-        if row.by_peer <= self.max_inferred * row.born and row.ended_by_peer <= self.max_inferred * row.ended:
+        if row.by_peer <= self.max_inferred * row.born and row.ended_inferred <= self.max_inferred * row.ended:
             return None
         names = {name for name, peers in peers_of(profile, pid).items() if plain(row.peer) in peers}
         pools = pools_of_process(profile, pid)
@@ -258,10 +258,7 @@ class ConnectionChurn:
             going_on = row.born >= self.min_born and row.busy_ratio >= self.min_busy_ratio
             evidence = _evidence(row, resting_ratio, seen)
             is_churn = (
-                going_on
-                and row.per_exchange_ratio > self.max_ratio
-                and bool(row.exchanges)
-                and row.ended >= self.min_ended * row.born
+                going_on and row.per_exchange_ratio > self.max_ratio and bool(row.exchanges) and not self._are_kept(row)
             )
             is_short = going_on and resting_ratio > self.port_ratio
             if not is_churn and not is_short:
@@ -295,7 +292,7 @@ class ConnectionChurn:
             return [*failing, *doubtful]
         if not rows:
             title = "The process opened no connection to others while it was recorded"
-        elif rows[0].born and rows[0].ended < self.min_ended * rows[0].born:
+        elif self._are_kept(rows[0]):
             title = (
                 f"Connections are kept: {rows[0].born} were opened to {rows[0].peer}, {rows[0].ended} of them closed"
             )
@@ -316,6 +313,10 @@ class ConnectionChurn:
                 **shared,
             )
         ]
+
+    def _are_kept(self, row: Churn) -> bool:
+        """Whether most of the new connections stay open."""
+        return row.ended < self.min_ended * row.born
 
     def _are_kept_by_the_peer(self, row: Churn) -> bool:
         """Whether enough connections were used again to say that the others could have been."""
