@@ -1,6 +1,7 @@
 """Settings of the whole test suite."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ settings.load_profile("perfkit")
 LONG = ("slow", "attach")
 """Marks of tests that begin first when several run at once, so that no long one is left over at the end."""
 INTERPRETERS = Path.home() / ".pyenv" / "versions"
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C also where a shell started the suite in the background: targets inherit that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
